@@ -1,0 +1,1 @@
+"""Changes from disk to the target: transform and replay."""

@@ -1,0 +1,1 @@
+"""The one-time copy of a database under one snapshot."""

@@ -1,0 +1,142 @@
+"""Read the source's objects, under the snapshot, into the store.
+
+Reads the system catalogs with one query per kind of object (tables' columns and indexes in chunks of tables). Writes
+everything in one transaction of the store: after a crash the catalog is there whole or not at all. Step ``catalog``.
+Leaves to others: dividing tables into parts (copy_plan), and the fetches that live beside what uses them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from pgcopydb.bootstrap.extension_data import fetch_extensions
+from pgcopydb.bootstrap.large_objects import fetch_large_objects
+from pgcopydb.bootstrap.matviews import fetch_matviews
+from pgcopydb.bootstrap.options import CloneOptions
+from pgcopydb.bootstrap.properties import fetch_properties
+from pgcopydb.bootstrap.queries import query
+from pgcopydb.bootstrap.sequences import fetch_sequences
+from pgcopydb.bootstrap.snapshot import begin_under
+from pgcopydb.bootstrap.store import CatalogStore
+from pgcopydb.postgres.classify import server_errors
+from pgcopydb.postgres.connect import Connection, Endpoint
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.runtime.failpoint import failpoint
+from pgcopydb.runtime.sizes import pretty_size
+
+logger = logging.getLogger(__name__)
+
+_CHUNK: Final = 1000
+"""Tables per query of their columns and indexes: bounds what is held at once in a catalog of 100,000 tables."""
+
+_TABLE_COLUMNS: Final = (
+    "oid, schema, name, owner, access_method, persistence, is_partition, filenode, pages, rows, bytes, part_key,"
+    " replica_identity_index, clustered_index"
+)
+
+
+def fetch_catalog(store: CatalogStore, source: Endpoint, snapshot: str, options: CloneOptions) -> None:
+    """Fill the store from the source; does nothing when an earlier run has."""
+    if store.step_done("catalog"):
+        logger.info("Using the catalog that an earlier run fetched")
+        return
+    with source.connect("catalog") as connection, store.step("catalog"):
+        with server_errors(Side.SOURCE, "reading the source's catalog"):
+            begin_under(connection, snapshot)
+            with store.transaction():
+                _clear(store)
+                _fetch_tables(connection, store, estimate=options.split.estimate_sizes)
+                for fetch in _fetches(options):
+                    fetch(connection, store)
+                failpoint("catalog.before_commit")
+        failpoint("catalog.after_commit")
+    _report(store)
+
+
+def _fetches(options: CloneOptions) -> Iterator[Callable[[Connection, CatalogStore], None]]:
+    yield fetch_sequences
+    yield fetch_extensions
+    yield fetch_matviews
+    if not options.skip.db_properties:
+        yield fetch_properties
+    if not options.skip.large_objects:
+        yield fetch_large_objects
+
+
+def _clear(store: CatalogStore) -> None:
+    for table in (
+        "namespace",
+        "copied_table",
+        "copied_column",
+        "copy_part",
+        "built_index",
+        "built_constraint",
+        "partitioned_table",
+        "sequence",
+        "extension",
+        "extension_config",
+        "large_object_batch",
+        "database_setting",
+        "matview",
+    ):
+        store.execute(f"DELETE FROM {table}")  # noqa: S608  names of our own tables
+
+
+def _fetch_tables(connection: Connection, store: CatalogStore, *, estimate: bool) -> None:
+    tables = connection.execute(query("tables"), {"estimate": estimate}).fetchall()
+    marks = ", ".join("?" * len(_TABLE_COLUMNS.split(",")))
+    store.executemany(f"INSERT INTO copied_table ({_TABLE_COLUMNS}) VALUES ({marks})", tables)  # noqa: S608
+    oids = [row[0] for row in tables]
+    for start in range(0, len(oids), _CHUNK):
+        chunk = oids[start : start + _CHUNK]
+        _fetch_columns(connection, store, chunk)
+        _fetch_indexes(connection, store, chunk)
+    store.executemany("INSERT INTO namespace VALUES (?, ?)", connection.execute(query("namespaces")).fetchall())
+    store.executemany(
+        "INSERT INTO partitioned_table (oid, schema, name, is_root) VALUES (?, ?, ?, ?)",
+        connection.execute(query("partitioned_tables")).fetchall(),
+    )
+
+
+def _fetch_columns(connection: Connection, store: CatalogStore, tables: Sequence[int]) -> None:
+    generated = "a.attgenerated <> ''" if connection.info.server_version >= 120000 else "false"
+    text = query("columns").format(generated=generated)
+    rows = connection.execute(text, {"tables": list(tables)}).fetchall()
+    store.executemany("INSERT INTO copied_column VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def _fetch_indexes(connection: Connection, store: CatalogStore, tables: Sequence[int]) -> None:
+    period = "coalesce(con.conperiod, false)" if connection.info.server_version >= 180000 else "false"
+    rows = connection.execute(query("indexes").format(period=period), {"tables": list(tables)}).fetchall()
+    store.executemany(
+        "INSERT INTO built_index (oid, table_oid, schema, name, sql, tablespace, is_unique, statistics, extensions)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [row[:9] for row in rows if not row[15]],
+    )
+    store.executemany(
+        "INSERT INTO built_constraint (oid, table_oid, index_oid, name, kind, is_deferrable, is_deferred, definition,"
+        " tablespace) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [_constraint(row) for row in rows if row[9] is not None],
+    )
+
+
+def _constraint(row: Sequence[Any]) -> tuple[Any, ...]:
+    index_oid, table_oid, tablespace, builds_its_own = row[0], row[1], row[5], row[15]
+    return (row[9], table_oid, 0 if builds_its_own else index_oid, *row[10:15], tablespace)
+
+
+def _report(store: CatalogStore) -> None:
+    counts = store.row(
+        "SELECT (SELECT count(*) FROM copied_table), (SELECT coalesce(sum(bytes), 0) FROM copied_table),"
+        " (SELECT count(*) FROM built_index), (SELECT count(*) FROM built_constraint),"
+        " (SELECT count(*) FROM sequence), (SELECT coalesce(sum(objects), 0) FROM large_object_batch)"
+    )
+    assert counts is not None  # noqa: S101  an aggregate returns one row
+    logger.info(
+        "The source has %d tables (%s), %d indexes, %d constraints that need an index, %d sequences, %d large objects",
+        counts[0],
+        pretty_size(counts[1]),
+        *counts[2:],
+    )

@@ -1,0 +1,149 @@
+"""Divide large tables into parts that several workers copy at once.
+
+Reads the catalog, and the bounds of the tables that are to be split from the source under the snapshot. Writes table
+``copy_part``: one row of kind ``whole`` for most tables. Parts of a table cover each of its rows exactly once, whatever
+the statistics say: the first and the last one are open-ended.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from pgcopydb.bootstrap.options import Split
+from pgcopydb.bootstrap.snapshot import begin_under
+from pgcopydb.bootstrap.store import CatalogStore, Row
+from pgcopydb.postgres.classify import server_errors
+from pgcopydb.postgres.connect import Connection, Endpoint
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.names import Name, quote_ident
+
+logger = logging.getLogger(__name__)
+
+_TID_RANGE_SCAN: Final = 140000
+"""Before this version a condition on ctid reads the whole table for every part."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartRange:
+    """Rows of one part: ``lower <= x <= upper`` of a key or of heap pages; no bound on a side is none."""
+
+    kind: str
+    lower: int | None = None
+    upper: int | None = None
+
+    def condition(self, key: str | None) -> str:
+        """For the WHERE clause; empty for a whole table. ``key`` is the key column's name."""
+        if self.kind == "whole":
+            return ""
+        if self.kind == "null":
+            return f"{quote_ident(key or '')} IS NULL"
+        if self.kind == "key":
+            column = quote_ident(key or "")
+            bounds = [f"{column} >= {self.lower}"] if self.lower is not None else []
+            bounds += [f"{column} <= {self.upper}"] if self.upper is not None else []
+            return " AND ".join(bounds)
+        bounds = [f"ctid >= '({self.lower},0)'::tid"] if self.lower is not None else []
+        bounds += [f"ctid < '({self.upper + 1},0)'::tid"] if self.upper is not None else []
+        return " AND ".join(bounds)
+
+
+def parts_wanted(size: int, split: Split) -> int:
+    """How many parts a table of ``size`` bytes is copied in; 1 is not split."""
+    if split.larger_than <= 0 or size < split.larger_than:
+        return 1
+    parts = -(-size // split.larger_than)
+    return min(parts, split.max_parts) if split.max_parts else parts
+
+
+def ranges(kind: str, low: int, high: int, parts: int) -> Iterator[PartRange]:
+    """Cut ``low..high`` into at most ``parts`` ranges of equal width; the first and the last are open-ended."""
+    step = -(-(high - low + 1) // parts)
+    starts = list(range(low, high + 1, step))
+    for number, start in enumerate(starts):
+        yield PartRange(
+            kind,
+            start if number > 0 else None,
+            starts[number + 1] - 1 if number + 1 < len(starts) else None,
+        )
+
+
+def plan_table(
+    *, parts: int, key: str | None, bounds: tuple[int, int] | None, nullable: bool, pages: int | None
+) -> list[PartRange]:
+    """The parts of one table: by key where it has one, else by heap pages where that can be done, else whole.
+
+    ``bounds`` are the key's smallest and largest value; ``pages`` is none where ctid ranges must not be used.
+    """
+    planned: list[PartRange] = []
+    if parts > 1 and key is not None and bounds is not None:
+        planned = list(ranges("key", *bounds, parts))
+        if nullable and len(planned) > 1:
+            planned.insert(0, PartRange("null"))
+    elif parts > 1 and key is None and pages:
+        planned = list(ranges("ctid", 0, pages - 1, min(parts, pages)))
+    return planned if len(planned) > 1 else [PartRange("whole")]
+
+
+def plan_parts(store: CatalogStore, source: Endpoint, snapshot: str, split: Split, *, standby: bool) -> None:
+    """Write the parts of every table of the catalog that has none yet."""
+    tables = store.rows(
+        "SELECT * FROM copied_table t WHERE NOT EXISTS (SELECT 1 FROM copy_part p WHERE p.table_oid = t.oid)"
+    )
+    if standby and split.larger_than > 0:
+        logger.warning("The source is a standby: tables are not split")
+        split = Split()
+    large = [row for row in tables if parts_wanted(row["bytes"], split) > 1]
+    plans = {row["oid"]: [PartRange("whole")] for row in tables}
+    if large:
+        with source.connect("plan") as connection, server_errors(Side.SOURCE, "reading the bounds of large tables"):
+            begin_under(connection, snapshot)
+            plans.update({row["oid"]: _plan_large(connection, store, row, split) for row in large})
+    store.executemany(
+        "INSERT INTO copy_part (table_oid, part, parts, kind, lower, upper, bytes_estimate)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            (row["oid"], number, len(plan), part.kind, part.lower, part.upper, row["bytes"] // len(plan))
+            for row in tables
+            for plan in (plans[row["oid"]],)
+            for number, part in enumerate(plan, start=1)
+        ),
+    )
+
+
+def _plan_large(connection: Connection, store: CatalogStore, row: Row, split: Split) -> list[PartRange]:
+    name = Name(row["schema"], row["name"])
+    key: str | None = row["part_key"]
+    bounds, pages, nullable = None, None, False
+    if key is not None:
+        bounds = _key_bounds(connection, name, key)
+        nullable = not store.value(
+            "SELECT not_null FROM copied_column WHERE table_oid = ? AND name = ?", (row["oid"], key)
+        )
+    elif split.by_ctid and row["access_method"] == "heap" and connection.info.server_version >= _TID_RANGE_SCAN:
+        pages = _heap_pages(connection, row["oid"])
+    plan = plan_table(parts=parts_wanted(row["bytes"], split), key=key, bounds=bounds, nullable=nullable, pages=pages)
+    if len(plan) > 1:
+        logger.info("Table %s is copied in %d parts, by %s", name, len(plan), key or "ctid")
+    else:
+        logger.info("Table %s is copied in one piece: no integer key, and no ctid ranges to use", name)
+    return plan
+
+
+def _key_bounds(connection: Connection, name: Name, key: str) -> tuple[int, int] | None:
+    column = quote_ident(key)
+    row = connection.execute(
+        f"SELECT min({column})::bigint, max({column})::bigint FROM ONLY {name.sql}"  # noqa: S608  both are quoted
+    ).fetchone()
+    return None if row is None or row[0] is None else (row[0], row[1])
+
+
+def _heap_pages(connection: Connection, oid: int) -> int:
+    """Pages as they are now: the planner's figure is as old as the last ANALYZE."""
+    row = connection.execute(
+        "SELECT coalesce(pg_catalog.pg_relation_size(%s::oid::regclass), 0) / current_setting('block_size')::bigint",
+        (oid,),
+    ).fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,187 @@
+"""Which parts of which tables are copied, in which order, by how many workers.
+
+Reads the parts that are not done from the store. Empties tables that are copied in several parts once, before their
+first part. When the last part of a table is in, the table is marked ``copied`` and handed to ``on_copied``, by exactly
+one worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pgcopydb.bootstrap.activity import Activity
+from pgcopydb.bootstrap.copy_plan import PartRange
+from pgcopydb.bootstrap.copy_table import CopyJob, CopySession, copy_part
+from pgcopydb.bootstrap.snapshot import begin_under
+from pgcopydb.bootstrap.store import CatalogStore, Row
+from pgcopydb.bootstrap.transactions import Outcome, outcome
+from pgcopydb.bootstrap.workers import Failures, WorkerPool
+from pgcopydb.postgres.classify import server_errors
+from pgcopydb.postgres.connect import Connection, Endpoint
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.names import Name
+from pgcopydb.runtime.logs import NOTICE
+from pgcopydb.runtime.stop import Stop
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadUnder:
+    """The snapshot that a run reads under: its identifier, and its content for comparing with an earlier run's."""
+
+    id: str
+    content: str
+
+
+def start_copy(
+    store: CatalogStore,
+    source: Endpoint,
+    target: Endpoint,
+    snapshot: ReadUnder,
+    *,
+    jobs: int,
+    binary: bool,
+    activity: Activity,
+    on_copied: Callable[[int], None],
+    failures: Failures,
+    stop: Stop,
+) -> WorkerPool[CopySession, CopyJob]:
+    """Queue all that is not done and start the workers; the caller drains the pool."""
+    truncatable = _prepare_target(store, target, snapshot, stop)
+
+    def open_session(role: str) -> CopySession:
+        target_connection = target.connect_patiently(role, stop)
+        source_connection = source.connect_patiently(role, stop)
+        with server_errors(Side.SOURCE, "importing the snapshot"):
+            begin_under(source_connection, snapshot.id)
+        return CopySession(source_connection, target_connection, snapshot.id, snapshot.content)
+
+    def work(session: CopySession, job: CopyJob) -> None:
+        copy_part(session, job, store, activity, stop)
+        if mark_copied(store, job.oid):
+            on_copied(job.oid)
+
+    pool = WorkerPool(
+        "copy",
+        jobs,
+        open_session=open_session,
+        work=work,
+        describe=str,
+        failures=failures,
+        stop=stop,
+    )
+    for row in _unfinished(store):
+        job = _job(store, row, binary=binary, truncatable=truncatable)
+        pool.submit(job, cost=job.bytes_estimate)
+    return pool
+
+
+def mark_copied(store: CatalogStore, oid: int) -> bool:
+    """Note that a table is complete; true for the one caller that finds its last part done."""
+    return (
+        store.execute(
+            "UPDATE copied_table SET copied = ? WHERE oid = ? AND copied IS NULL AND NOT EXISTS"
+            " (SELECT 1 FROM copy_part p WHERE p.table_oid = copied_table.oid AND p.state NOT IN ('done', 'gone'))",
+            (time.time(), oid),
+        )
+        == 1
+    )
+
+
+def _unfinished(store: CatalogStore) -> list[Row]:
+    return store.rows(
+        "SELECT t.oid, t.schema, t.name, t.filenode, t.part_key, p.part, p.parts, p.kind, p.lower, p.upper,"
+        " p.bytes_estimate FROM copy_part p JOIN copied_table t ON t.oid = p.table_oid"
+        " WHERE p.state NOT IN ('done', 'gone') ORDER BY p.bytes_estimate DESC, t.oid, p.part"
+    )
+
+
+def _job(store: CatalogStore, row: Row, *, binary: bool, truncatable: Callable[[int], bool]) -> CopyJob:
+    whole = row["parts"] == 1 and truncatable(row["oid"])
+    return CopyJob(
+        oid=row["oid"],
+        name=Name(row["schema"], row["name"]),
+        filenode=row["filenode"],
+        part=row["part"],
+        parts=row["parts"],
+        rows=PartRange(row["kind"], row["lower"], row["upper"]),
+        part_key=row["part_key"],
+        bytes_estimate=row["bytes_estimate"],
+        binary=binary and _binary_safe(store, row),
+        quiet=store.value("SELECT 1 FROM copied_column WHERE table_oid = ? AND NOT built_in", (row["oid"],)) is None,
+        truncate=whole,
+        freeze=whole,
+    )
+
+
+def _binary_safe(store: CatalogStore, row: Row) -> bool:
+    unsafe = store.row(
+        "SELECT name, type FROM copied_column WHERE table_oid = ? AND NOT binary_safe AND NOT generated LIMIT 1",
+        (row["oid"],),
+    )
+    if unsafe is not None and row["part"] == 1:
+        logger.log(
+            NOTICE,
+            "table %s: column %s of type %s is not safe for COPY BINARY, using text",
+            Name(row["schema"], row["name"]),
+            unsafe["name"],
+            unsafe["type"],
+        )
+    return unsafe is None
+
+
+def _prepare_target(store: CatalogStore, target: Endpoint, snapshot: ReadUnder, stop: Stop) -> Callable[[int], bool]:
+    """Settle what an interrupted run left of split tables; tells which tables may be emptied."""
+    with target.connect_patiently("prepare", stop) as connection:
+        with server_errors(Side.TARGET, "asking which tables may be emptied"):
+            denied = _not_truncatable(connection, store)
+        for row in store.rows(
+            "SELECT DISTINCT t.oid, t.schema, t.name FROM copied_table t JOIN copy_part p ON p.table_oid = t.oid"
+            " WHERE p.parts > 1 AND t.copied IS NULL"
+        ):
+            name = Name(row["schema"], row["name"])
+            with server_errors(Side.TARGET, f"preparing table {name} for its parts"):
+                if _must_begin_again(connection, store, row["oid"], snapshot, stop):
+                    _begin_again(connection, store, row["oid"], name, may_truncate=row["oid"] not in denied)
+    return lambda oid: oid not in denied
+
+
+def _not_truncatable(connection: Connection, store: CatalogStore) -> set[int]:
+    """Tables that this role may not TRUNCATE: filled without FREEZE, and only right on an empty table."""
+    rows = store.rows("SELECT oid, schema, name FROM copied_table WHERE copied IS NULL")
+    if not rows:
+        return set()
+    names = [Name(row["schema"], row["name"]).sql for row in rows]
+    found = connection.execute(
+        "SELECT number FROM unnest(%s::text[]) WITH ORDINALITY AS t (name, number)"
+        " WHERE NOT has_table_privilege(name, 'TRUNCATE')",
+        (names,),
+    ).fetchall()
+    return {rows[number - 1]["oid"] for (number,) in found}
+
+
+def _must_begin_again(connection: Connection, store: CatalogStore, oid: int, snapshot: ReadUnder, stop: Stop) -> bool:
+    """Whether no finished part of a split table can be kept.
+
+    Parts read under different snapshots may hold a row twice or not at all: it can move from one range to another.
+    """
+    forgotten = False
+    for part in store.rows("SELECT part, xid FROM copy_part WHERE table_oid = ? AND state = 'running'", (oid,)):
+        found = outcome(connection, part["xid"], stop)
+        forgotten = forgotten or found is Outcome.UNKNOWN
+        store.execute(
+            "UPDATE copy_part SET state = ?, xid = NULL WHERE table_oid = ? AND part = ?",
+            ("done" if found is Outcome.COMMITTED else "pending", oid, part["part"]),
+        )
+    done = store.rows("SELECT snapshot FROM copy_part WHERE table_oid = ? AND state = 'done'", (oid,))
+    return forgotten or not done or any(row["snapshot"] != snapshot.content for row in done)
+
+
+def _begin_again(connection: Connection, store: CatalogStore, oid: int, name: Name, *, may_truncate: bool) -> None:
+    # In this order: killed in between, no part is done and the table is emptied next time.
+    store.execute("UPDATE copy_part SET state = 'pending', xid = NULL WHERE table_oid = ?", (oid,))
+    connection.execute(f"TRUNCATE ONLY {name.sql}" if may_truncate else f"DELETE FROM ONLY {name.sql}")  # noqa: S608

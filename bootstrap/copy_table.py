@@ -1,0 +1,250 @@
+"""Copy one part of one table: rows from the source under the snapshot into one target transaction.
+
+Reads the table's columns from the store. Writes the part's state: ``running`` with the target's transaction id before
+any row is sent, ``done`` after the commit. What is true when ``copy_part`` returns: the part's rows are on the target's
+disk exactly once and the store says so, or the table is ``gone``. A part whose earlier attempt may have committed is
+looked up on the target first.
+Leaves to others: which part comes when, and emptying a table that is copied in several parts (copy_queue).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import psycopg
+
+from pgcopydb.bootstrap.activity import Activity
+from pgcopydb.bootstrap.copy_plan import PartRange
+from pgcopydb.bootstrap.session import cancel_statement
+from pgcopydb.bootstrap.snapshot import begin_under
+from pgcopydb.bootstrap.store import CatalogStore
+from pgcopydb.bootstrap.transactions import Outcome, current_xid_expression, outcome
+from pgcopydb.postgres.classify import classify, server_errors
+from pgcopydb.postgres.connect import Connection
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.copy_stream import CancelToken, CopyCounts, copy_between
+from pgcopydb.postgres.names import Name, quote_ident
+from pgcopydb.runtime.errors import PgcopydbError, SourceError
+from pgcopydb.runtime.failpoint import failpoint
+from pgcopydb.runtime.stop import Stop
+
+logger = logging.getLogger(__name__)
+
+_TABLES_PER_TRANSACTION: Final = 200
+"""Each copied table leaves a lock in the source transaction; the lock table of a default server holds some 6,000."""
+
+_GONE: Final = frozenset({"42P01", "3F000"})
+
+
+@dataclass(slots=True)
+class CopySession:
+    """A copy worker's two connections; the source's is inside a transaction under the snapshot."""
+
+    source: Connection
+    target: Connection
+    snapshot: str
+    snapshot_content: str
+    token: CancelToken = field(default_factory=CancelToken)
+    tables_read: int = 0
+
+    def cancel(self) -> None:
+        self.token.cancel()
+        cancel_statement(self.source)
+        cancel_statement(self.target)
+
+    def close(self) -> None:
+        self.source.close()
+        self.target.close()
+        self.token.close()
+
+    def renew_source_transaction(self) -> None:
+        """Give the locks back and see the same snapshot again."""
+        self.source.execute("ROLLBACK")
+        begin_under(self.source, self.snapshot)
+        self.tables_read = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CopyJob:
+    """One part of one table, with all that decides its two COPY statements."""
+
+    oid: int
+    name: Name
+    filenode: int
+    part: int
+    parts: int
+    rows: PartRange
+    part_key: str | None
+    bytes_estimate: int
+    binary: bool
+    quiet: bool
+    truncate: bool
+    freeze: bool
+
+    def __str__(self) -> str:
+        suffix = f" (part {self.part} of {self.parts})" if self.parts > 1 else ""
+        return f"table {self.name}{suffix}"
+
+
+def copy_out_statement(job: CopyJob, columns: list[str]) -> str:
+    """The query form for every table: it names the columns, and ``ONLY`` leaves inheritance children to themselves."""
+    condition = job.rows.condition(job.part_key)
+    where = f" WHERE {condition}" if condition else ""
+    chosen = ", ".join(quote_ident(column) for column in columns)
+    form = " WITH (FORMAT binary)" if job.binary else ""
+    return f"COPY (SELECT {chosen} FROM ONLY {job.name.sql}{where}) TO STDOUT{form}"  # noqa: S608  all quoted
+
+
+def copy_in_statement(job: CopyJob, columns: list[str]) -> str:
+    """No column list means all that are not generated, which is also how a table without columns is written."""
+    chosen = f" ({', '.join(quote_ident(column) for column in columns)})" if columns else ""
+    options = ["FREEZE"] if job.freeze else []
+    options += ["FORMAT binary"] if job.binary else []
+    form = f" WITH ({', '.join(options)})" if options else ""
+    return f"COPY {job.name.sql}{chosen} FROM STDIN{form}"
+
+
+def copy_part(session: CopySession, job: CopyJob, store: CatalogStore, activity: Activity, stop: Stop) -> None:
+    """Raises ``SourceError`` or ``TargetError``; both connections can then be used again, or are closed."""
+    if _committed_before(session, job, store, stop):
+        return
+    task = activity.begin(f"copying {job}", job.oid)
+    try:
+        if not _still_there(session, job):
+            logger.warning("%s was dropped on the source meanwhile; it is left out", job)
+            _mark(store, job, "gone")
+            return
+        xid = _begin_target(session, job)
+        _mark_running(store, job, xid, session.snapshot_content)
+        failpoint("copy.after_truncate")
+        counts = _stream(session, job, _columns(store, job), task.add_bytes)
+        failpoint("copy.before_commit")
+        with server_errors(Side.TARGET, f"committing {job}"):
+            session.target.execute("COMMIT")
+        failpoint("copy.after_commit")
+        _mark(store, job, "done", counts)
+        failpoint("copy.after_mark")
+    except PgcopydbError:
+        _roll_back(session)
+        raise
+    finally:
+        activity.end(task)
+
+
+def _columns(store: CatalogStore, job: CopyJob) -> list[str]:
+    rows = store.rows(
+        "SELECT name FROM copied_column WHERE table_oid = ? AND NOT generated ORDER BY number", (job.oid,)
+    )
+    return [row["name"] for row in rows]
+
+
+def _committed_before(session: CopySession, job: CopyJob, store: CatalogStore, stop: Stop) -> bool:
+    """Whether an attempt whose end was never heard of has in fact committed; its mark is then made up for."""
+    row = store.row("SELECT state, xid FROM copy_part WHERE table_oid = ? AND part = ?", (job.oid, job.part))
+    if row is None or row["state"] != "running" or row["xid"] is None:
+        return False
+    with server_errors(Side.TARGET, f"asking what became of {job}"):
+        found = outcome(session.target, row["xid"], stop)
+    if found is Outcome.UNKNOWN and not job.truncate:
+        raise Side.TARGET.error(
+            f"{job}: the target no longer knows whether transaction {row['xid']} committed",
+            hint="Begin again with --restart --drop-if-exists.",
+        )
+    if found is Outcome.COMMITTED:
+        logger.info("%s had been copied before the interruption", job)
+        _mark(store, job, "done")
+    return found is Outcome.COMMITTED
+
+
+def _still_there(session: CopySession, job: CopyJob) -> bool:
+    """Lock the table; false when it is gone, ``SourceError`` when its rows may no longer be what the snapshot saw."""
+    try:
+        session.tables_read += 1
+        if session.tables_read > _TABLES_PER_TRANSACTION:
+            session.renew_source_transaction()
+        session.source.execute(f"LOCK TABLE ONLY {job.name.sql} IN ACCESS SHARE MODE")
+        row = session.source.execute(
+            "SELECT to_regclass(%s)::oid::bigint, pg_catalog.pg_relation_filenode(%s::oid)::bigint",
+            (job.name.sql, job.oid),
+        ).fetchone()
+    except psycopg.Error as exc:
+        if exc.sqlstate not in _GONE:
+            raise classify(Side.SOURCE, exc, f"locking {job}") from exc
+        session.renew_source_transaction()
+        return False
+    if row is None or row[0] != job.oid:
+        return False
+    if row[1] != job.filenode:
+        # TRUNCATE and rewriting forms of ALTER TABLE are not MVCC-safe (documentation, "Caveats" of concurrency
+        # control): the snapshot would see an empty table.
+        raise SourceError(
+            f"{job} was truncated or rewritten after the snapshot was taken, its rows can no longer be read under it",
+            hint="Do not run TRUNCATE, VACUUM FULL, CLUSTER or a rewriting ALTER TABLE during the copy; run again with "
+            "--restart --drop-if-exists, or with --resume --not-consistent to copy this table as it is now.",
+        )
+    return True
+
+
+def _begin_target(session: CopySession, job: CopyJob) -> str:
+    """Open the target's transaction, empty the table in it where it is copied whole, and return its id."""
+    truncate = f"TRUNCATE ONLY {job.name.sql};" if job.truncate else ""
+    with server_errors(Side.TARGET, f"beginning {job}"):
+        cursor = session.target.execute(f"BEGIN;{truncate}SELECT {current_xid_expression(session.target)}")
+        while cursor.nextset():
+            pass
+        row = cursor.fetchone()
+    assert row is not None  # noqa: S101  a function call returns one row
+    return str(row[0])
+
+
+def _stream(session: CopySession, job: CopyJob, columns: list[str], on_bytes: Callable[[int], None]) -> CopyCounts:
+    return copy_between(
+        session.source,
+        session.target,
+        copy_out_statement(job, columns),
+        copy_in_statement(job, columns),
+        binary=job.binary,
+        quiet=job.quiet,
+        cancel=session.token,
+        on_bytes=on_bytes,
+    )
+
+
+def _roll_back(session: CopySession) -> None:
+    """Leave both connections usable for the next job; one that is not is noticed, and replaced, by its next use."""
+    try:
+        session.target.execute("ROLLBACK")
+        session.renew_source_transaction()
+    except psycopg.Error as exc:
+        logger.debug("rolling back: %s", exc)
+        session.source.close()
+
+
+def _mark_running(store: CatalogStore, job: CopyJob, xid: str, snapshot: str) -> None:
+    store.execute(
+        "UPDATE copy_part SET state = 'running', xid = ?, snapshot = ?, started = ? WHERE table_oid = ? AND part = ?",
+        (xid, snapshot, time.time(), job.oid, job.part),
+    )
+
+
+def _mark(store: CatalogStore, job: CopyJob, state: str, counts: CopyCounts | None = None) -> None:
+    with store.transaction():
+        store.execute(
+            "UPDATE copy_part SET state = ?, finished = ?, started = coalesce(started, ?), rows = ?, bytes = ?"
+            " WHERE table_oid = ? AND part = ?",
+            (
+                state,
+                time.time(),
+                time.time(),
+                counts.rows if counts else None,
+                counts.bytes if counts else None,
+                job.oid,
+                job.part,
+            ),
+        )
+        if job.freeze and state == "done":
+            store.execute("UPDATE copied_table SET frozen = 1 WHERE oid = ?", (job.oid,))

@@ -1,0 +1,65 @@
+"""What the operator asked a clone for, as frozen values; each part takes the leaf it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """How many workers of each sort run at once."""
+
+    tables: int = 4
+    indexes: int = 4
+    restore: int = 4
+    large_objects: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """When a table is copied in parts. ``larger_than`` is in bytes; 0 never splits."""
+
+    larger_than: int = 0
+    max_parts: int | None = None
+    by_ctid: bool = True
+    estimate_sizes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOptions:
+    """What of the schema is restored, and how."""
+
+    drop_if_exists: bool = False
+    no_owner: bool = False
+    no_acl: bool = False
+    no_comments: bool = False
+    no_tablespaces: bool = False
+    skip_extensions: bool = False
+    skip_ext_comments: bool = False
+    skip_collations: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Steps that are left out."""
+
+    large_objects: bool = False
+    vacuum: bool = False
+    analyze: bool = False
+    db_properties: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CloneOptions:
+    """Everything that ``pgcopydb clone`` can be told besides the two servers and the work directory."""
+
+    jobs: Jobs = field(default_factory=Jobs)
+    split: Split = field(default_factory=Split)
+    restore: RestoreOptions = field(default_factory=RestoreOptions)
+    skip: Skip = field(default_factory=Skip)
+    copy_binary: bool = False
+    fail_fast: bool = False
+    resume: bool = False
+    restart: bool = False
+    not_consistent: bool = False
+    snapshot: str | None = None

@@ -1,0 +1,321 @@
+"""The order of a clone's steps, which queue feeds which, and when the source is let go.
+
+Reads both servers and the work directory; writes the target. What is true when ``run_clone`` returns: everything that
+was asked for is on the target, durable there, and marked done in the store. It raises otherwise, and ``--resume``
+continues from what is marked. Every step can be run twice: each one looks at its own marks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+
+from pgcopydb.bootstrap.activity import Activity
+from pgcopydb.bootstrap.catalog import fetch_catalog
+from pgcopydb.bootstrap.copy_plan import plan_parts
+from pgcopydb.bootstrap.copy_queue import ReadUnder, mark_copied, start_copy
+from pgcopydb.bootstrap.extension_data import copy_extension_data
+from pgcopydb.bootstrap.findings import Severity
+from pgcopydb.bootstrap.index_queue import IndexQueue, build_settings
+from pgcopydb.bootstrap.large_objects import copy_large_objects
+from pgcopydb.bootstrap.matviews import refresh_matviews
+from pgcopydb.bootstrap.options import CloneOptions
+from pgcopydb.bootstrap.post_data import restore_post_data
+from pgcopydb.bootstrap.pre_data import restore_pre_data
+from pgcopydb.bootstrap.preflight import check_clone
+from pgcopydb.bootstrap.properties import apply_properties
+from pgcopydb.bootstrap.run_state import check_identity, end_leftovers, open_store
+from pgcopydb.bootstrap.schema_dump import dump_schema
+from pgcopydb.bootstrap.sequences import reset_sequences
+from pgcopydb.bootstrap.snapshot import HeldSnapshot
+from pgcopydb.bootstrap.snapshot_choice import needs_snapshot, take_snapshot
+from pgcopydb.bootstrap.store import CatalogStore
+from pgcopydb.bootstrap.summary import write_summary
+from pgcopydb.bootstrap.vacuum import VacuumQueue
+from pgcopydb.bootstrap.workers import Failures
+from pgcopydb.postgres.binaries import Tools, choose, discover
+from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.conninfo import ConnInfo, Side
+from pgcopydb.postgres.server import ServerFacts, inspect_server
+from pgcopydb.runtime.child import run_child
+from pgcopydb.runtime.errors import BinaryError, PartialFailure, PgcopydbError, PreflightFailed, SourceError
+from pgcopydb.runtime.failpoint import failpoint
+from pgcopydb.runtime.stop import Stop, StopMode
+from pgcopydb.runtime.workdir import WorkDir
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """One run: the two servers, what is known of them, and where state is kept."""
+
+    source: Endpoint
+    target: Endpoint
+    source_facts: ServerFacts
+    target_facts: ServerFacts
+    tools: Tools
+    store: CatalogStore
+    workdir: WorkDir
+    options: CloneOptions
+    stop: Stop
+    failures: Failures
+
+
+def run_clone(source: ConnInfo, target: ConnInfo, workdir: WorkDir, options: CloneOptions, stop: Stop) -> None:
+    """Copy one database. Raises the first error, ``PartialFailure`` when objects failed, ``Stopped`` on request."""
+    workdir.create()
+    with workdir.lock(), closing(open_store(workdir, options)) as store:
+        clone = _begin(source, target, workdir, options, stop, store)
+        if store.step_done("summary"):
+            logger.info("The earlier run was complete: nothing is left to do")
+            return
+        _preflight(clone)
+        with Activity(store) as activity:
+            _copy_everything(clone, activity)
+            _raise_failures(clone)
+            _finish(clone)
+        _raise_failures(clone)
+        with store.step("summary"):
+            write_summary(store, workdir)
+
+
+def _begin(
+    source: ConnInfo, target: ConnInfo, workdir: WorkDir, options: CloneOptions, stop: Stop, store: CatalogStore
+) -> Clone:
+    run_id = store.setting("run_id")
+    source_end, target_end = Endpoint(source, run_id), Endpoint(target, run_id)
+    facts: dict[Side, ServerFacts] = {}
+    for endpoint in (source_end, target_end):
+        with endpoint.connect("begin") as connection:
+            facts[endpoint.side] = inspect_server(connection, endpoint.side)
+            logger.info("%s: %s", endpoint.side.capitalize(), facts[endpoint.side])
+            end_leftovers(connection, endpoint, stop)
+    check_identity(store, facts, options)
+    jobs = options.jobs
+    store.set_setting("jobs", {"tables": jobs.tables, "indexes": jobs.indexes, "large_objects": jobs.large_objects})
+    tools = choose(discover(), facts[Side.SOURCE].version, facts[Side.TARGET].version)
+    return Clone(
+        source=source_end,
+        target=target_end,
+        source_facts=facts[Side.SOURCE],
+        target_facts=facts[Side.TARGET],
+        tools=tools,
+        store=store,
+        workdir=workdir,
+        options=options,
+        stop=stop,
+        failures=Failures(stop, fail_fast=options.fail_fast),
+    )
+
+
+def _preflight(clone: Clone) -> None:
+    """Only before anything is on the target: later, the target is not empty and the marks say what is left."""
+    if clone.store.step_done("preflight"):
+        return
+    with clone.store.step("preflight"):
+        findings = check_clone(clone.source, clone.target, clone.workdir, clone.options)
+        for finding in findings:
+            level = {Severity.ERROR: logging.ERROR, Severity.WARNING: logging.WARNING}.get(
+                finding.severity, logging.INFO
+            )
+            logger.log(level, "%s: %s", finding.subject, finding.message)
+            if finding.fix:
+                logger.log(level, "fix: %s", finding.fix)
+        errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+        if errors:
+            raise PreflightFailed(
+                f"preflight found {len(errors)} problem(s), first: {errors[0].subject}: {errors[0].message}",
+                hint="`pgcopydb check` shows all of them with the statement that mends each; nothing was changed.",
+            )
+
+
+def _copy_everything(clone: Clone, activity: Activity) -> None:
+    """From the snapshot to the last index: the part that runs in parallel."""
+    with ExitStack() as stack:
+        held: HeldSnapshot | None = None
+        if needs_snapshot(clone.store):
+            _estimate_sizes(clone)
+            held = take_snapshot(clone.store, clone.source, clone.workdir, clone.options, _on_snapshot_lost(clone))
+            stack.callback(held.release)
+            _read_source(clone, held.id)
+        clone.stop.check()
+        restore_pre_data(clone.store, clone.workdir, clone.target, clone.tools, clone.options.restore, clone.stop)
+        clone.stop.check()
+        _copy_data(clone, held, activity)
+
+
+def _on_snapshot_lost(clone: Clone) -> Callable[[SourceError], None]:
+    return lambda error: clone.failures.abort("snapshot", error)
+
+
+def _estimate_sizes(clone: Clone) -> None:
+    """Fresh planner figures for ``--estimate-table-sizes``; the only thing that is ever written on the source."""
+    options = clone.options
+    if not options.split.estimate_sizes or options.skip.analyze or clone.store.step_done("catalog"):
+        return
+    if clone.source_facts.in_recovery:
+        logger.warning("The source is a standby: its tables cannot be analyzed, sizes are as old as their statistics")
+        return
+    vacuumdb = clone.tools.dump.bindir / "vacuumdb"
+    result = run_child(
+        [str(vacuumdb), "--analyze-only", f"--jobs={options.jobs.tables}", "--dbname", clone.source.info.child_dsn()],
+        environment=clone.source.info.child_environment(clone.source.title("vacuumdb")),
+        stop=clone.stop,
+        what="vacuumdb --analyze-only",
+    )
+    if result.returncode != 0:
+        raise BinaryError(
+            f"vacuumdb --analyze-only failed on the source: {'; '.join(result.errors)}",
+            hint="Use the statistics as they are with --skip-analyze.",
+        )
+
+
+def _read_source(clone: Clone, snapshot: str) -> None:
+    fetch_catalog(clone.store, clone.source, snapshot, clone.options)
+    plan_parts(clone.store, clone.source, snapshot, clone.options.split, standby=clone.source_facts.in_recovery)
+    dump_schema(clone.store, clone.workdir, clone.source, clone.tools, snapshot, clone.stop)
+
+
+def _copy_data(clone: Clone, held: HeldSnapshot | None, activity: Activity) -> None:
+    """Tables, large objects and extension data side by side; each table's indexes and statistics as it is in."""
+    vacuum = _vacuum_queue(clone, activity)
+    indexes = _index_queue(clone, activity, vacuum)
+    _take_up(clone, indexes, vacuum)
+    if held is not None:
+        _read_rows(clone, held, indexes, activity)
+        held.release()
+        failpoint("snapshot.after_release")
+        logger.info("All rows are read, the source's snapshot is released")
+    indexes.drain()
+    if vacuum is not None:
+        vacuum.drain()
+
+
+def _vacuum_queue(clone: Clone, activity: Activity) -> VacuumQueue | None:
+    if clone.options.skip.vacuum:
+        return None
+    return VacuumQueue(
+        clone.store,
+        clone.target,
+        jobs=clone.options.jobs.tables,
+        activity=activity,
+        failures=clone.failures,
+        stop=clone.stop,
+    )
+
+
+def _index_queue(clone: Clone, activity: Activity, vacuum: VacuumQueue | None) -> IndexQueue:
+    with clone.target.connect("settings") as connection:
+        settings = build_settings(connection, clone.options.jobs.indexes)
+    return IndexQueue(
+        clone.store,
+        clone.target,
+        jobs=clone.options.jobs.indexes,
+        settings=settings,
+        tablespaces=not clone.options.restore.no_tablespaces,
+        activity=activity,
+        on_indexed=vacuum.add_table if vacuum is not None else lambda _oid: None,
+        failures=clone.failures,
+        stop=clone.stop,
+    )
+
+
+def _read_rows(clone: Clone, held: HeldSnapshot, indexes: IndexQueue, activity: Activity) -> None:
+    pool = start_copy(
+        clone.store,
+        clone.source,
+        clone.target,
+        ReadUnder(held.id, held.content),
+        jobs=clone.options.jobs.tables,
+        binary=clone.options.copy_binary,
+        activity=activity,
+        on_copied=indexes.add_table,
+        failures=clone.failures,
+        stop=clone.stop,
+    )
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="side") as side:
+        futures = [
+            side.submit(_guarded, clone, "large objects", lambda: _large_objects(clone, held.id)),
+            side.submit(_guarded, clone, "extension data", lambda: _extension_data(clone, held.id)),
+        ]
+        pool.drain()
+        for future in futures:
+            future.result()
+
+
+def _guarded(clone: Clone, what: str, act: Callable[[], None]) -> None:
+    try:
+        act()
+    except PgcopydbError as error:
+        if clone.stop.mode is StopMode.RUN:
+            clone.failures.add(what, error)
+
+
+def _large_objects(clone: Clone, snapshot: str) -> None:
+    options = clone.options
+    if options.skip.large_objects:
+        with clone.store.step("large_objects"):
+            return
+    copy_large_objects(
+        clone.store,
+        clone.source,
+        clone.target,
+        snapshot,
+        options.jobs.large_objects,
+        options.restore,
+        clone.failures,
+        clone.stop,
+    )
+
+
+def _extension_data(clone: Clone, snapshot: str) -> None:
+    copy_extension_data(clone.store, clone.source, clone.target, snapshot, clone.options.restore, clone.stop)
+
+
+def _take_up(clone: Clone, indexes: IndexQueue, vacuum: VacuumQueue | None) -> None:
+    """Queue tables that an interrupted run copied or indexed and did not take further."""
+    for row in clone.store.rows("SELECT oid FROM copied_table WHERE copied IS NULL"):
+        mark_copied(clone.store, row["oid"])
+    for row in clone.store.rows("SELECT oid FROM copied_table WHERE copied IS NOT NULL AND indexed IS NULL"):
+        indexes.add_table(row["oid"])
+    if vacuum is not None:
+        for row in clone.store.rows("SELECT oid FROM copied_table WHERE indexed IS NOT NULL AND vacuumed IS NULL"):
+            vacuum.add_table(row["oid"])
+
+
+def _finish(clone: Clone) -> None:
+    """What needs all data: sequences, foreign keys and the rest of post-data, settings, materialized views."""
+    reset_sequences(clone.store, clone.source, clone.target, clone.stop)
+    clone.stop.check()
+    for problem in restore_post_data(
+        clone.store,
+        clone.workdir,
+        clone.target,
+        clone.tools,
+        clone.options.restore,
+        clone.options.jobs.restore,
+        clone.stop,
+    ):
+        clone.failures.add("post-data", PgcopydbError(problem))
+    clone.stop.check()
+    if not clone.options.skip.db_properties:
+        apply_properties(clone.store, clone.target, clone.stop)
+    refresh_matviews(clone.store, clone.target, clone.options.jobs.tables, clone.failures, clone.stop)
+    clone.stop.check()
+
+
+def _raise_failures(clone: Clone) -> None:
+    """The first error as it is when it is the only one; their number otherwise."""
+    failures = clone.failures.all
+    if len(failures) == 1:
+        raise failures[0].error
+    if failures:
+        raise PartialFailure(
+            f"{len(failures)} objects failed, first {failures[0].what}: {failures[0].error}",
+            hint="Mend the causes shown above and run again with --resume: what is done is kept.",
+        )
+    clone.stop.check()

@@ -1,0 +1,144 @@
+"""Restore post-data: what the index workers did not build, foreign keys, triggers, rules, policies, publications.
+
+Reads the archive and what is built of indexes and constraints. One object that cannot be made, a foreign key with an
+orphan row for example, does not keep the others from being made: every error comes back, and as long as there are
+errors step ``post_data`` is not done. A resumed restore makes only what is not there. Materialized views are refreshed
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from pgcopydb.bootstrap.addresses import standing
+from pgcopydb.bootstrap.archive import ArchiveEntry
+from pgcopydb.bootstrap.options import RestoreOptions
+from pgcopydb.bootstrap.restore import (
+    OWNED_APART,
+    drop_owned_apart,
+    end_leftovers,
+    option_flags,
+    read_entries,
+    restore,
+)
+from pgcopydb.bootstrap.store import CatalogStore
+from pgcopydb.postgres.binaries import Tools
+from pgcopydb.postgres.connect import Connection, Endpoint
+from pgcopydb.runtime.errors import PartialFailure
+from pgcopydb.runtime.failpoint import failpoint
+from pgcopydb.runtime.logs import NOTICE
+from pgcopydb.runtime.stop import Stop
+from pgcopydb.runtime.workdir import WorkDir
+
+logger = logging.getLogger(__name__)
+
+_CONFLICTS: Final = "post_data_conflicts"
+"""Numbers of the entries whose object stood on the target before post-data began: not ours, never dropped."""
+
+_INDEX: Final = 1259
+_CONSTRAINT: Final = 2606
+_REFRESHES: Final = frozenset({"MATERIALIZED VIEW DATA"})
+
+
+def restore_post_data(
+    store: CatalogStore,
+    workdir: WorkDir,
+    target: Endpoint,
+    tools: Tools,
+    options: RestoreOptions,
+    jobs: int,
+    stop: Stop,
+) -> list[str]:
+    """One error for each object that could not be made; none when an earlier run made them all."""
+    if store.step_done("post_data"):
+        logger.info("Post-data was restored by an earlier run")
+        return []
+    errors: list[str] = []
+    try:
+        with store.step("post_data"):
+            errors = _restore(store, workdir, target, tools, options, jobs, stop)
+            if errors:
+                raise PartialFailure(f"{len(errors)} objects of post-data could not be restored")
+    except PartialFailure as failure:
+        logger.debug("step post_data stays open: %s", failure)
+    return errors
+
+
+def select_post_data(
+    entries: Sequence[ArchiveEntry], built: set[tuple[int, int]]
+) -> tuple[list[ArchiveEntry], list[ArchiveEntry]]:
+    """What is restored and what is left out. ``built``: (catalog, oid) of what the index workers have built."""
+    kept: list[ArchiveEntry] = []
+    left_out: list[ArchiveEntry] = []
+    for entry in entries:
+        ours = entry.kind in _REFRESHES or entry.address in built
+        (left_out if ours else kept).append(entry)
+    return kept, left_out
+
+
+def _built(store: CatalogStore) -> set[tuple[int, int]]:
+    indexes = store.rows("SELECT oid FROM built_index WHERE state = 'done'")
+    constraints = store.rows("SELECT oid FROM built_constraint WHERE state = 'done'")
+    return {(_INDEX, row["oid"]) for row in indexes} | {(_CONSTRAINT, row["oid"]) for row in constraints}
+
+
+def _restore(
+    store: CatalogStore,
+    workdir: WorkDir,
+    target: Endpoint,
+    tools: Tools,
+    options: RestoreOptions,
+    jobs: int,
+    stop: Stop,
+) -> list[str]:
+    entries, left_out = select_post_data(read_entries(workdir, tools.restore, "post-data", stop), _built(store))
+    logger.info("Left out of post-data: %d entries that this run builds itself", len(left_out))
+    with target.connect("schema") as connection:
+        missing, conflicts = _missing(store, connection, target, entries, options, stop)
+    logger.info("Restoring post-data (%d entries) with %d jobs, pg_restore %s", len(missing), jobs, tools.restore)
+    failpoint("post_data.before_restore")
+    errors = [f"{entry}: an object of this name stood on the target before" for entry in conflicts]
+    if missing:
+        reported = restore(
+            workdir,
+            target,
+            tools.restore,
+            missing,
+            section="post-data",
+            flags=[*option_flags(options), f"--jobs={jobs}"],
+            tolerate=tools.restore_too_new,
+            stop=stop,
+        )
+        errors.extend(str(error) for error in reported)
+    failpoint("post_data.after_restore")
+    return errors
+
+
+def _missing(
+    store: CatalogStore,
+    connection: Connection,
+    target: Endpoint,
+    entries: list[ArchiveEntry],
+    options: RestoreOptions,
+    stop: Stop,
+) -> tuple[list[ArchiveEntry], list[ArchiveEntry]]:
+    """What is to be made, and what cannot because something that is not ours has its name."""
+    recorded = store.setting(_CONFLICTS)
+    if recorded is None:
+        if options.drop_if_exists:
+            drop_owned_apart(store, connection, entries, ("EVENT TRIGGER", "PUBLICATION", "STATISTICS"))
+        strangers = standing(store, connection, entries)
+        store.set_setting(_CONFLICTS, sorted(strangers))
+    else:
+        end_leftovers(connection, target, stop)
+        strangers = set(recorded)
+        ours = [entry for entry in entries if entry.dump_id not in strangers]
+        drop_owned_apart(store, connection, ours, OWNED_APART)
+    there = standing(store, connection, entries)
+    for entry in entries:
+        if entry.dump_id in there - strangers:
+            logger.log(NOTICE, "restored by the interrupted run: %s", entry)
+    missing = [entry for entry in entries if entry.dump_id not in there]
+    return missing, [entry for entry in entries if entry.dump_id in there & strangers]

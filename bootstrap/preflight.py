@@ -1,0 +1,54 @@
+"""Find out what would stop a clone before anything is touched, all of it at once.
+
+Reads both servers and the work directory. What is true when ``check_clone`` returns: nothing has changed anywhere, and
+the findings name every problem that was met, each with what mends it. A server that cannot be reached is raised as it
+is.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Final
+
+from pgcopydb.bootstrap.findings import Finding, Severity
+from pgcopydb.bootstrap.options import CloneOptions
+from pgcopydb.bootstrap.preflight_source import check_source
+from pgcopydb.bootstrap.preflight_target import check_target, read_needs
+from pgcopydb.postgres.classify import server_errors
+from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.server import inspect_server
+from pgcopydb.runtime.sizes import pretty_size
+from pgcopydb.runtime.workdir import WorkDir
+
+_LITTLE: Final = 100 << 20
+_TOO_LITTLE: Final = 10 << 20
+
+
+def check_clone(source: Endpoint, target: Endpoint, workdir: WorkDir, options: CloneOptions) -> list[Finding]:
+    """Errors first, then warnings, then notes."""
+    findings = list(_check_disk(workdir))
+    with source.connect("preflight") as reader, target.connect("preflight") as writer:
+        source_facts = inspect_server(reader, Side.SOURCE)
+        target_facts = inspect_server(writer, Side.TARGET)
+        with server_errors(Side.SOURCE, "checking the source"):
+            findings += check_source(reader, source_facts, options)
+            needs = read_needs(reader)
+        with server_errors(Side.TARGET, "checking the target"):
+            findings += check_target(writer, target_facts, source_facts, needs, options)
+    order = list(Severity)
+    return sorted(findings, key=lambda finding: order.index(finding.severity))
+
+
+def _check_disk(workdir: WorkDir) -> Iterator[Finding]:
+    folder = next(path for path in (workdir.top, *workdir.top.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if free < _LITTLE:
+        yield Finding(
+            Severity.ERROR if free < _TOO_LITTLE else Severity.WARNING,
+            None,
+            f"work directory {workdir.top}",
+            f"only {pretty_size(free)} are free",
+            "choose another one with --dir, or free some room",
+        )

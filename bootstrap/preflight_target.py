@@ -1,0 +1,258 @@
+"""What the target must allow and must not hold: each act is tried in a transaction that is rolled back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+
+from pgcopydb.bootstrap.findings import Finding, Severity
+from pgcopydb.bootstrap.options import CloneOptions
+from pgcopydb.bootstrap.queries import query
+from pgcopydb.postgres.connect import OLDEST_SOURCE, Connection
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.names import Name, quote_ident, quote_literal
+from pgcopydb.postgres.server import ServerFacts
+
+_SHOWN: Final = 10
+_PROBE: Final = "pgcopydb_preflight"
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the source has and the target must be ready for."""
+
+    tables: list[Name]
+    schemas: list[str]
+    roles: list[str]
+    extensions: list[tuple[str, str, str]]
+    tablespaces: list[str]
+    locale: tuple[str, str, str]
+    settings: list[tuple[str, str, str]]
+
+
+def read_needs(source: Connection) -> Needs:
+    """Ask the source, set-based."""
+    tables = [Name(row[1], row[2]) for row in source.execute(query("tables"), {"estimate": True}).fetchall()]
+    tables += [Name(row[1], row[2]) for row in source.execute(query("partitioned_tables")).fetchall()]
+    locale = source.execute(query("database_locale")).fetchone() or ("UTF8", "C", "C")
+    return Needs(
+        tables=tables,
+        schemas=[row[0] for row in source.execute(query("namespaces")).fetchall()],
+        roles=[row[0] for row in source.execute(query("foreign_roles")).fetchall()],
+        extensions=[(row[1], row[2], row[3]) for row in source.execute(query("extensions")).fetchall()],
+        tablespaces=[row[0] for row in source.execute(query("used_tablespaces")).fetchall()],
+        locale=(locale[0], locale[1], locale[2]),
+        settings=[(row[0], row[1], row[2]) for row in source.execute(query("properties")).fetchall()],
+    )
+
+
+def check_target(
+    connection: Connection, facts: ServerFacts, source: ServerFacts, needs: Needs, options: CloneOptions
+) -> Iterator[Finding]:
+    """Findings about the target; the connection is outside a transaction, and nothing remains of what is tried."""
+    if facts.version < OLDEST_SOURCE or facts.in_recovery:
+        state = "is a standby" if facts.in_recovery else f"PostgreSQL {facts.version_text} is older than 10"
+        yield Finding(Severity.ERROR, Side.TARGET, "server", f"cannot be written by this program: {state}")
+        return
+    if facts.major < source.major:
+        yield Finding(
+            Severity.WARNING,
+            Side.TARGET,
+            "version",
+            f"PostgreSQL {facts.major} is older than the source's {source.major}: what it does not know fails",
+        )
+    with connection.transaction(force_rollback=True):
+        yield from _schemas(connection, facts, needs)
+        yield from _roles(connection, facts, needs, options)
+        yield from _extensions(connection, needs, options)
+        yield from _tablespaces(connection, needs, options)
+        if needs.settings and not options.skip.db_properties:
+            yield from _settings(connection, facts)
+        yield from _emptiness(connection, needs, options)
+        yield from _budget(connection, options)
+        yield from _locale(connection, facts, needs)
+
+
+def _attempt(connection: Connection, statement: str) -> psycopg.Error | None:
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(statement)
+    except psycopg.Error as exc:
+        return exc
+    return None
+
+
+def _schemas(connection: Connection, facts: ServerFacts, needs: Needs) -> Iterator[Finding]:
+    user, database = quote_ident(facts.user), quote_ident(facts.dbname)
+    refusal = _attempt(connection, f"CREATE SCHEMA {_PROBE}")
+    if refusal is not None:
+        yield Finding(
+            Severity.ERROR,
+            Side.TARGET,
+            f"database {facts.dbname}",
+            f"schemas cannot be created: {refusal.diag.message_primary}",
+            f"GRANT CREATE ON DATABASE {database} TO {user};",
+        )
+    rows = connection.execute(
+        "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname = ANY (%s)", (needs.schemas,)
+    ).fetchall()
+    for (schema,) in rows:
+        refusal = _attempt(connection, f"CREATE TABLE {Name(schema, _PROBE).sql} ()")
+        if refusal is not None:
+            yield Finding(
+                Severity.ERROR,
+                Side.TARGET,
+                f"schema {schema}",
+                f"tables cannot be created: {refusal.diag.message_primary}",
+                f"GRANT USAGE, CREATE ON SCHEMA {quote_ident(schema)} TO {user};",
+            )
+
+
+def _roles(connection: Connection, facts: ServerFacts, needs: Needs, options: CloneOptions) -> Iterator[Finding]:
+    if options.restore.no_owner and options.restore.no_acl:
+        return
+    rows = connection.execute(
+        "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", (needs.roles,)
+    ).fetchall()
+    there = {row[0] for row in rows}
+    for role in needs.roles:
+        if role not in there:
+            yield Finding(
+                Severity.ERROR,
+                Side.TARGET,
+                f"role {role}",
+                "owns or is granted something on the source, and does not exist here (or use --no-owner --no-acl)",
+                f"CREATE ROLE {quote_ident(role)};",
+            )
+        elif not options.restore.no_owner and _attempt(connection, f"SET LOCAL ROLE {quote_ident(role)}") is not None:
+            yield Finding(
+                Severity.ERROR,
+                Side.TARGET,
+                f"role {role}",
+                f"{facts.user} cannot make it the owner of anything (or use --no-owner)",
+                f"GRANT {quote_ident(role)} TO {quote_ident(facts.user)};",
+            )
+
+
+def _extensions(connection: Connection, needs: Needs, options: CloneOptions) -> Iterator[Finding]:
+    if options.restore.skip_extensions:
+        return
+    rows = connection.execute("SELECT extname, extversion FROM pg_catalog.pg_extension").fetchall()
+    installed = {row[0]: row[1] for row in rows}
+    available = {row[0] for row in connection.execute("SELECT name FROM pg_catalog.pg_available_extensions").fetchall()}
+    for name, _schema, version in needs.extensions:
+        if name in installed:
+            if installed[name] != version:
+                yield Finding(
+                    Severity.NOTE,
+                    Side.TARGET,
+                    f"extension {name}",
+                    f"has version {installed[name]} here and {version} on the source",
+                )
+        elif name not in available:
+            yield Finding(
+                Severity.ERROR,
+                Side.TARGET,
+                f"extension {name}",
+                "is used on the source and not available on this server",
+                "install its package on the target's host, or leave extensions out with --skip-extensions",
+            )
+        else:
+            refusal = _attempt(connection, f"CREATE EXTENSION {quote_ident(name)} CASCADE")
+            if refusal is not None:
+                yield Finding(
+                    Severity.ERROR,
+                    Side.TARGET,
+                    f"extension {name}",
+                    f"cannot be created: {refusal.diag.message_primary}",
+                    f"CREATE EXTENSION {quote_ident(name)}; -- as a superuser",
+                )
+
+
+def _tablespaces(connection: Connection, needs: Needs, options: CloneOptions) -> Iterator[Finding]:
+    if options.restore.no_tablespaces or not needs.tablespaces:
+        return
+    there = {row[0] for row in connection.execute("SELECT spcname FROM pg_catalog.pg_tablespace").fetchall()}
+    for name in sorted(set(needs.tablespaces) - there):
+        yield Finding(
+            Severity.ERROR,
+            Side.TARGET,
+            f"tablespace {name}",
+            "holds something on the source, and does not exist here (or use --no-tablespaces)",
+            f"CREATE TABLESPACE {quote_ident(name)} LOCATION '…';",
+        )
+
+
+def _settings(connection: Connection, facts: ServerFacts) -> Iterator[Finding]:
+    refusal = _attempt(connection, f"ALTER DATABASE {quote_ident(facts.dbname)} SET work_mem = '4MB'")
+    if refusal is not None:
+        yield Finding(
+            Severity.WARNING,
+            Side.TARGET,
+            "database settings",
+            f"cannot be set by this role: {refusal.diag.message_primary} (--skip-db-properties leaves them out)",
+            f"ALTER DATABASE {quote_ident(facts.dbname)} OWNER TO {quote_ident(facts.user)};",
+        )
+
+
+def _emptiness(connection: Connection, needs: Needs, options: CloneOptions) -> Iterator[Finding]:
+    if options.resume or options.restore.drop_if_exists:
+        return
+    wanted = {(name.schema, name.name) for name in needs.tables}
+    rows = connection.execute(query("user_relations")).fetchall()
+    collisions = sorted(Name(*row) for row in rows if tuple(row) in wanted)
+    strangers = len(rows) - len(collisions)
+    if collisions:
+        shown = ", ".join(str(name) for name in collisions[:_SHOWN])
+        more = f" and {len(collisions) - _SHOWN} more" if len(collisions) > _SHOWN else ""
+        yield Finding(
+            Severity.ERROR,
+            Side.TARGET,
+            "not empty",
+            f"{len(collisions)} of the tables exist already: {shown}{more}",
+            "replace them with --drop-if-exists, or continue an interrupted run with --resume",
+        )
+    if strangers:
+        yield Finding(Severity.NOTE, Side.TARGET, "not empty", f"{strangers} other tables exist; they are left alone")
+
+
+def _budget(connection: Connection, options: CloneOptions) -> Iterator[Finding]:
+    row = connection.execute(query("connection_budget")).fetchone()
+    free = row[0] if row else 0
+    jobs = options.jobs
+    vacuum = 0 if options.skip.vacuum else jobs.tables
+    wanted = max(jobs.tables + jobs.indexes + vacuum + jobs.large_objects + 1, jobs.restore + 2)
+    if wanted > free:
+        yield Finding(
+            Severity.ERROR,
+            Side.TARGET,
+            "connections",
+            f"the copy opens up to {wanted}, only {free} are free",
+            "lower --table-jobs, --index-jobs and --large-objects-jobs, or raise max_connections",
+        )
+
+
+def _locale(connection: Connection, facts: ServerFacts, needs: Needs) -> Iterator[Finding]:
+    row: Sequence[str] = connection.execute(query("database_locale")).fetchone() or needs.locale
+    encoding, collate, ctype = needs.locale
+    if row[0] != encoding:
+        lossless = row[0] == "UTF8" and encoding != "SQL_ASCII"
+        yield Finding(
+            Severity.NOTE if lossless else Severity.ERROR,
+            Side.TARGET,
+            "encoding",
+            f"is {row[0]} here and {encoding} on the source"
+            + ("" if lossless else ": not every text of the source can be stored"),
+            f"CREATE DATABASE {quote_ident(facts.dbname)} TEMPLATE template0 ENCODING {quote_literal(encoding)}"
+            f" LC_COLLATE {quote_literal(collate)} LC_CTYPE {quote_literal(ctype)};",
+        )
+    elif (row[1], row[2]) != (collate, ctype):
+        yield Finding(
+            Severity.WARNING,
+            Side.TARGET,
+            "collation",
+            f"is {row[1]}/{row[2]} here and {collate}/{ctype} on the source: text sorts differently",
+        )

@@ -1,0 +1,86 @@
+"""Settings of the database, and of roles in it: ALTER DATABASE … SET, ALTER ROLE … IN DATABASE … SET.
+
+They are applied after everything else: a setting such as ``default_transaction_read_only`` would get in the way before.
+A role that is missing on the target, or a parameter that it does not know, is a warning that names it. Step
+``properties``.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Final
+
+import psycopg
+
+from pgcopydb.bootstrap.queries import query
+from pgcopydb.bootstrap.store import CatalogStore
+from pgcopydb.postgres.classify import server_errors
+from pgcopydb.postgres.connect import Connection, Endpoint
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.names import quote_ident, quote_literal
+from pgcopydb.runtime.failpoint import failpoint
+from pgcopydb.runtime.stop import Stop
+
+logger = logging.getLogger(__name__)
+
+# GUC_LIST_QUOTE parameters: their stored value is a list whose elements are already quoted (guc_tables.c; pg_dump keeps
+# the same list in variable_is_guc_list_quote).
+_LISTS: Final = frozenset(
+    {
+        "local_preload_libraries",
+        "search_path",
+        "session_preload_libraries",
+        "shared_preload_libraries",
+        "temp_tablespaces",
+        "unix_socket_directories",
+    }
+)
+
+_LIST_ELEMENT: Final = re.compile(r'"((?:[^"]|"")*)"|([^",\s][^",]*)')
+
+
+def fetch_properties(connection: Connection, store: CatalogStore) -> None:
+    """Settings of this database alone; those of a role in all databases belong to the role."""
+    rows = connection.execute(query("properties")).fetchall()
+    store.executemany("INSERT INTO database_setting (role, name, value) VALUES (?, ?, ?)", rows)
+
+
+def setting_statement(database: str, role: str, name: str, value: str) -> str:
+    """``role`` is empty for everybody."""
+    scope = f"DATABASE {quote_ident(database)}"
+    if role:
+        scope = f"ROLE {quote_ident(role)} IN {scope}"
+    quoted = _list_value(value) if name.lower() in _LISTS else quote_literal(value)
+    return f"ALTER {scope} SET {'.'.join(quote_ident(part) for part in name.split('.'))} TO {quoted}"
+
+
+def _list_value(value: str) -> str:
+    """Each element as a constant of its own: one constant for all would be one element."""
+    elements = [quoted.replace('""', '"') if quoted else bare.strip() for quoted, bare in _LIST_ELEMENT.findall(value)]
+    return ", ".join(quote_literal(element) for element in elements if element) or "''"
+
+
+def apply_properties(store: CatalogStore, target: Endpoint, stop: Stop) -> None:
+    """Running it again changes nothing."""
+    if store.step_done("properties"):
+        return
+    settings = store.rows("SELECT role, name, value FROM database_setting")
+    with store.step("properties"):
+        if settings:
+            with target.connect_patiently("properties", stop) as connection:
+                for row in settings:
+                    _apply(
+                        connection, setting_statement(connection.info.dbname, row["role"], row["name"], row["value"])
+                    )
+                    failpoint("properties.after_set")
+
+
+def _apply(connection: Connection, statement: str) -> None:
+    try:
+        connection.execute(statement)
+    except psycopg.Error as exc:
+        if exc.sqlstate is None:
+            with server_errors(Side.TARGET, "setting a property of the database"):
+                raise
+        logger.warning("left out: %s: %s", statement, exc.diag.message_primary)

@@ -1,0 +1,110 @@
+"""How a run begins: a fresh one, a resumed one, or a refusal.
+
+Reads what an earlier run left in the work directory. Writes the identity of both databases and of the run. Once a run
+has gone through all of this module, the store belongs to these two databases, and no session of an earlier process of
+this run is alive on either.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pgcopydb.bootstrap.options import CloneOptions
+from pgcopydb.bootstrap.store import CatalogStore
+from pgcopydb.postgres.classify import server_errors
+from pgcopydb.postgres.connect import Connection, Endpoint
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.server import ServerFacts
+from pgcopydb.runtime.errors import StateError, UsageError
+from pgcopydb.runtime.stop import Stop
+from pgcopydb.runtime.workdir import WorkDir
+
+logger = logging.getLogger(__name__)
+
+_LEFTOVER_SECONDS: Final = 60.0
+_POLL_SECONDS: Final = 0.2
+
+
+def open_store(workdir: WorkDir, options: CloneOptions) -> CatalogStore:
+    """The store of this run; the caller holds the work directory's lock.
+
+    Raises ``StateError`` when an earlier run's state is there and neither ``--resume`` nor ``--restart`` was given.
+    """
+    if options.resume and options.restart:
+        raise UsageError("--resume and --restart exclude each other", hint="Give one of them.")
+    if options.restart:
+        workdir.clear()
+        workdir.create()
+    elif workdir.exists() and not options.resume:
+        raise StateError(
+            f"the work directory {workdir.top} holds an earlier run",
+            hint="Continue it with --resume, discard it with --restart, or choose another one with --dir.",
+        )
+    store = CatalogStore.create(workdir.catalog)
+    if store.setting("run_id") is None:
+        store.set_setting("run_id", secrets.token_hex(4))
+    return store
+
+
+def check_identity(store: CatalogStore, facts: Mapping[Side, ServerFacts], options: CloneOptions) -> None:
+    """Refuse a work directory of other databases, or one whose tables were divided by other rules."""
+    for side, server in facts.items():
+        stored: dict[str, Any] | None = store.setting(side)
+        identity = server.identity()
+        if stored is None:
+            store.set_setting(side, identity)
+        elif stored != identity:
+            raise StateError(
+                f"the work directory belongs to another {side}: {_where(stored)}, not {_where(identity)}",
+                hint="Use that connection string, choose another --dir, or discard the earlier run with --restart.",
+            )
+    split = {"larger_than": options.split.larger_than, "max_parts": options.split.max_parts}
+    stored = store.setting("split")
+    if stored is None:
+        store.set_setting("split", split)
+    elif stored != split:
+        raise StateError(
+            f"the earlier run divided its tables by other rules: {stored['larger_than']} bytes,"
+            f" at most {stored['max_parts'] or 'any number of'} parts",
+            hint="Give the same --split-tables-larger-than and --split-max-parts, or begin again with --restart.",
+        )
+
+
+def _where(identity: Mapping[str, str]) -> str:
+    return f"{identity['user']}@{identity['host'] or 'local'}:{identity['port']}/{identity['dbname']}"
+
+
+def record_command(store: CatalogStore, line: str) -> None:
+    store.execute("INSERT INTO command (started, line) VALUES (?, ?)", (time.time(), line))
+
+
+def end_leftovers(connection: Connection, endpoint: Endpoint, stop: Stop) -> None:
+    """Terminate sessions of an earlier process of this run, and wait until the server has let go of them.
+
+    A killed client's backend may still be building an index, or be about to commit.
+    """
+    mine = endpoint.title("").split("]", 1)[0]
+    deadline = time.monotonic() + _LEFTOVER_SECONDS
+    with server_errors(endpoint.side, f"ending leftover sessions on the {endpoint.side}"):
+        while True:
+            found = connection.execute(
+                "SELECT pid, application_name, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+                " WHERE application_name LIKE 'pgcopydb[%%' AND application_name LIKE %s"
+                " AND left(application_name, %s) <> %s AND pid <> pg_catalog.pg_backend_pid()",
+                (f"% {endpoint.run_id}", len(mine), mine),
+            ).fetchall()
+            if not found:
+                return
+            for pid, name, _ in found:
+                logger.info("Ending session %d (%s) of the interrupted run on the %s", pid, name, endpoint.side)
+            if time.monotonic() > deadline:
+                raise StateError(
+                    f"session {found[0][0]} of the interrupted run does not end on the {endpoint.side}",
+                    hint=f"Look in pg_stat_activity at what process {found[0][0]} waits for.",
+                )
+            stop.wait(_POLL_SECONDS)
+            stop.check()

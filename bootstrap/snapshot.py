@@ -1,0 +1,171 @@
+"""The one snapshot that everything is read under: export, hold, notice its loss, import.
+
+A snapshot can be imported as long as the session that exported it keeps its transaction open (PostgreSQL documentation,
+"Snapshot Synchronization Functions"). ``HeldSnapshot`` owns that session, keeps it alive, and calls back within moments
+of losing it. Two snapshots of one server whose content (``xmin:xmax:xip_list``) is equal see the same rows, whoever
+exported them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import psycopg
+
+from pgcopydb.postgres.classify import classify, server_errors
+from pgcopydb.postgres.connect import Connection, Endpoint
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.names import quote_literal
+from pgcopydb.runtime.durable import write_atomic
+from pgcopydb.runtime.errors import PgcopydbError, SourceError, StateError
+from pgcopydb.runtime.stop import Stop, StopMode
+from pgcopydb.runtime.workdir import WorkDir
+
+logger = logging.getLogger(__name__)
+
+SERVICE: Final = "snapshot"
+"""Name of the lock that ``pgcopydb snapshot`` holds in the work directory."""
+
+KEEPALIVE_SECONDS: Final = 20.0
+"""Shorter than the idle timeouts of the usual NAT gateways and proxies."""
+
+_BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+
+def begin_under(connection: Connection, snapshot: str | None) -> None:
+    """Open a read-only transaction that sees what the snapshot sees; a snapshot of its own when none is given."""
+    connection.execute(_BEGIN)
+    if snapshot is not None:
+        connection.execute(f"SET TRANSACTION SNAPSHOT {quote_literal(snapshot)}")
+
+
+def snapshot_content(connection: Connection) -> str:
+    """``xmin:xmax:xip_list`` of the transaction's snapshot."""
+    function = "pg_current_snapshot" if connection.info.server_version >= 130000 else "txid_current_snapshot"
+    row = connection.execute(f"SELECT pg_catalog.{function}()::text").fetchone()
+    assert row is not None  # noqa: S101  a function call returns one row
+    return str(row[0])
+
+
+class HeldSnapshot:
+    """An exported snapshot and the session that keeps it. ``id`` is for importing, ``content`` for comparing."""
+
+    def __init__(self, connection: Connection, on_lost: Callable[[SourceError], None]) -> None:
+        self._connection = connection
+        self._on_lost = on_lost
+        self.content = snapshot_content(connection)
+        row = connection.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
+        assert row is not None  # noqa: S101  a function call returns one row
+        self.id = str(row[0])
+        self._release = os.eventfd(0, os.EFD_CLOEXEC)
+        self._thread = threading.Thread(target=self._watch, name="snapshot", daemon=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        """End the transaction, so that the source can vacuum what it saw. May be called twice, by one thread."""
+        if self._release >= 0:
+            os.eventfd_write(self._release, 1)
+            self._thread.join()
+            os.close(self._release)
+            self._release = -1
+
+    def _watch(self) -> None:
+        try:
+            while not self._wait():
+                self._connection.execute("SELECT 1")
+        except psycopg.Error as exc:
+            self._on_lost(_lost(exc))
+        finally:
+            self._connection.close()
+
+    def _wait(self) -> bool:
+        """True when the snapshot is to be released; false when it is time to show that this session is alive."""
+        poll = select.poll()
+        poll.register(self._release, select.POLLIN)
+        poll.register(self._connection.fileno(), select.POLLIN)
+        events = poll.poll(KEEPALIVE_SECONDS * 1000)
+        return any(fd == self._release for fd, _ in events)
+
+
+def _lost(exc: psycopg.Error) -> SourceError:
+    error = classify(Side.SOURCE, exc, "the session that holds the snapshot was lost")
+    return SourceError(
+        error.message,
+        hint="Run again with --resume; what is not copied yet then needs --not-consistent, or a snapshot that "
+        "`pgcopydb snapshot` holds.",
+        sqlstate=error.sqlstate,
+    )
+
+
+def export_snapshot(source: Endpoint, on_lost: Callable[[SourceError], None]) -> HeldSnapshot:
+    """Take a new snapshot and hold it."""
+    connection = source.connect("snapshot")
+    try:
+        with server_errors(Side.SOURCE, "exporting a snapshot"):
+            begin_under(connection, None)
+            return HeldSnapshot(connection, on_lost)
+    except PgcopydbError:
+        connection.close()
+        raise
+
+
+def adopt_snapshot(source: Endpoint, snapshot: str, on_lost: Callable[[SourceError], None]) -> HeldSnapshot:
+    """Import a snapshot that another session exported, and export it again: it then outlives that session.
+
+    Raises ``StateError`` when it is gone.
+    """
+    connection = source.connect("snapshot")
+    try:
+        begin_under(connection, snapshot)
+        return HeldSnapshot(connection, on_lost)
+    except psycopg.Error as exc:
+        connection.close()
+        if exc.sqlstate is None:
+            raise classify(Side.SOURCE, exc, f"importing the snapshot {snapshot}") from exc
+        raise StateError(
+            f"the snapshot {snapshot} is gone: {exc.diag.message_primary}",
+            hint="A snapshot lives as long as the session that exported it: run `pgcopydb snapshot` and use its "
+            "identifier, or leave consistency with what is already copied aside with --not-consistent.",
+            sqlstate=exc.sqlstate,
+        ) from exc
+
+
+def hold_snapshot(source: Endpoint, workdir: WorkDir, stop: Stop, announce: Callable[[str], None]) -> None:
+    """Export a snapshot for other commands of the same work directory and hold it until a stop is requested.
+
+    ``announce`` is called with its identifier once the file ``snapshot`` names it. Raises ``SourceError`` when
+    it is lost.
+    """
+    lost: list[SourceError] = []
+
+    def on_lost(error: SourceError) -> None:
+        lost.append(error)
+        stop.request(StopMode.FAST)
+
+    workdir.create()
+    with workdir.lock(SERVICE):
+        held = export_snapshot(source, on_lost)
+        try:
+            write_atomic(workdir.snapshot, f"{held.id}\n".encode())
+            announce(held.id)
+            while not stop.wait(3600):
+                logger.debug("holding snapshot %s", held.id)
+        finally:
+            workdir.snapshot.unlink(missing_ok=True)
+            held.release()
+    if lost:
+        raise lost[0]
+
+
+def offered_snapshot(workdir: WorkDir) -> str | None:
+    """The snapshot that a ``pgcopydb snapshot`` of this work directory holds right now."""
+    try:
+        with workdir.lock(SERVICE):
+            return None
+    except StateError:
+        return workdir.snapshot.read_text().strip() if workdir.snapshot.exists() else None

@@ -1,0 +1,114 @@
+"""Which snapshot a run reads under, and whether what an earlier run copied may be kept beside it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from enum import StrEnum
+
+from pgcopydb.bootstrap.options import CloneOptions
+from pgcopydb.bootstrap.snapshot import HeldSnapshot, adopt_snapshot, export_snapshot, offered_snapshot
+from pgcopydb.bootstrap.store import CatalogStore
+from pgcopydb.postgres.classify import server_errors
+from pgcopydb.postgres.connect import Connection, Endpoint
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.runtime.errors import SourceError, StateError
+from pgcopydb.runtime.workdir import WorkDir
+
+logger = logging.getLogger(__name__)
+
+
+class Verdict(StrEnum):
+    """What a snapshot means for the state that an earlier run left."""
+
+    SAME = "same"
+    """It sees the same rows: go on."""
+    BEGIN_AGAIN = "begin again"
+    """Nothing is on the target yet: read the catalog anew."""
+    MIXED = "mixed"
+    """Something was read under another snapshot, and the operator accepts that."""
+    REFUSED = "refused"
+    """Something was read under another snapshot."""
+
+
+def judge(*, stored: str | None, content: str, restored: bool, anything_read: bool, not_consistent: bool) -> Verdict:
+    """``stored`` and ``content`` are the earlier and the new snapshot; ``restored``: the schema is on the target."""
+    if stored is None or stored == content:
+        return Verdict.SAME
+    if anything_read and not not_consistent:
+        return Verdict.REFUSED
+    return Verdict.MIXED if restored else Verdict.BEGIN_AGAIN
+
+
+def needs_snapshot(store: CatalogStore) -> bool:
+    """Whether anything is left to be read from the source's tables."""
+    return not (
+        store.step_done("catalog")
+        and store.step_done("dump")
+        and store.step_done("large_objects")
+        and store.step_done("extension_data")
+        and store.value("SELECT count(*) FROM copy_part WHERE state NOT IN ('done', 'gone')") == 0
+        and store.value("SELECT count(*) FROM copy_part") >= store.value("SELECT count(*) FROM copied_table")
+    )
+
+
+def take_snapshot(
+    store: CatalogStore,
+    source: Endpoint,
+    workdir: WorkDir,
+    options: CloneOptions,
+    on_lost: Callable[[SourceError], None],
+) -> HeldSnapshot:
+    """The snapshot that was asked for or that ``pgcopydb snapshot`` offers in this work directory, else a new one.
+
+    Raises ``StateError`` when it does not see the same rows as the snapshot that finished tables were read under.
+    """
+    asked = options.snapshot or offered_snapshot(workdir)
+    held = adopt_snapshot(source, asked, on_lost) if asked else export_snapshot(source, on_lost)
+    verdict = judge(
+        stored=store.setting("snapshot"),
+        content=held.content,
+        restored=store.step_done("pre_data"),
+        anything_read=_anything_read(store),
+        not_consistent=options.not_consistent,
+    )
+    if verdict is Verdict.REFUSED:
+        held.release()
+        raise StateError(
+            "the snapshot that the finished tables were read under is gone, and the source has changed since",
+            hint="Copy the rest as it is now with --resume --not-consistent, or begin again with --restart "
+            "--drop-if-exists; next time `pgcopydb snapshot` in another session keeps the snapshot over a crash.",
+        )
+    if verdict is Verdict.BEGIN_AGAIN:
+        store.execute("DELETE FROM step WHERE name IN ('catalog', 'dump')")
+    if verdict is Verdict.MIXED:
+        logger.warning("What is not copied yet is read under a new snapshot: tables may show different moments")
+        _refresh_filenodes(store, source)
+    store.set_setting("snapshot", held.content)
+    logger.info("Reading under snapshot %s", held.id)
+    return held
+
+
+def _anything_read(store: CatalogStore) -> bool:
+    return bool(
+        store.value(
+            "SELECT (SELECT count(*) FROM copy_part WHERE state IN ('running', 'done'))"
+            " + (SELECT count(*) FROM large_object_batch WHERE state = 'done')"
+            " + (SELECT count(*) FROM extension_config WHERE state = 'done')"
+        )
+    )
+
+
+def _refresh_filenodes(store: CatalogStore, source: Endpoint) -> None:
+    """A table that was rewritten before the new snapshot can be read under it."""
+    oids = [row["oid"] for row in store.rows("SELECT oid FROM copied_table WHERE copied IS NULL")]
+    with source.connect("catalog") as connection, server_errors(Side.SOURCE, "reading the tables' file nodes"):
+        found = _filenodes(connection, oids)
+    store.executemany("UPDATE copied_table SET filenode = ? WHERE oid = ?", found)
+
+
+def _filenodes(connection: Connection, oids: list[int]) -> list[tuple[int, int]]:
+    rows = connection.execute(
+        "SELECT relfilenode::bigint, oid::bigint FROM pg_catalog.pg_class WHERE oid = ANY (%s)", (oids,)
+    ).fetchall()
+    return [(row[0], row[1]) for row in rows]

@@ -1,0 +1,203 @@
+-- The catalog of the source and the list of work, with what is done of it. Times are seconds since the epoch.
+-- A state is one of: pending, running, done, gone (dropped on the source meanwhile), failed.
+
+CREATE TABLE setup (
+    key text PRIMARY KEY,
+    value text NOT NULL                 -- JSON
+);
+
+CREATE TABLE step (
+    name text PRIMARY KEY,
+    started real NOT NULL,
+    finished real
+);
+
+CREATE TABLE command (
+    started real NOT NULL,
+    line text NOT NULL                  -- without secrets
+);
+
+CREATE TABLE namespace (
+    name text PRIMARY KEY,
+    owner text NOT NULL
+);
+
+CREATE TABLE copied_table (
+    oid integer PRIMARY KEY,
+    schema text NOT NULL,
+    name text NOT NULL,
+    owner text NOT NULL,
+    access_method text NOT NULL,
+    persistence text NOT NULL,          -- p, u
+    is_partition integer NOT NULL,
+    filenode integer NOT NULL,          -- tells whether the table was rewritten or truncated after the snapshot
+    pages integer NOT NULL,             -- heap alone
+    rows integer NOT NULL,              -- planner's estimate, -1 when unknown
+    bytes integer NOT NULL,             -- with TOAST
+    part_key text,                      -- integer column with a unique index
+    replica_identity_index text,
+    clustered_index text,
+    frozen integer NOT NULL DEFAULT 0,  -- copied with FREEZE
+    copied real,                        -- all parts are in
+    indexed real,                       -- all indexes, constraints and settings are in
+    vacuumed real
+);
+
+CREATE TABLE copied_column (
+    table_oid integer NOT NULL,
+    number integer NOT NULL,
+    name text NOT NULL,
+    type text NOT NULL,
+    generated integer NOT NULL,
+    identity text NOT NULL,
+    binary_safe integer NOT NULL,
+    not_null integer NOT NULL,
+    built_in integer NOT NULL,
+    PRIMARY KEY (table_oid, number)
+) WITHOUT ROWID;
+
+CREATE TABLE copy_part (
+    table_oid integer NOT NULL,
+    part integer NOT NULL,              -- from 1
+    parts integer NOT NULL,
+    kind text NOT NULL,                 -- whole, null, key, ctid
+    lower integer,
+    upper integer,                      -- inclusive; none: open-ended
+    bytes_estimate integer NOT NULL,
+    state text NOT NULL DEFAULT 'pending',
+    snapshot text,                      -- under which it is read
+    xid text,                           -- of the target's transaction, known before it commits
+    rows integer,
+    bytes integer,
+    started real,
+    finished real,
+    error text,
+    PRIMARY KEY (table_oid, part)
+) WITHOUT ROWID;
+CREATE INDEX copy_part_state ON copy_part (state, bytes_estimate DESC);
+
+CREATE TABLE built_index (
+    oid integer PRIMARY KEY,
+    table_oid integer NOT NULL,
+    schema text NOT NULL,
+    name text NOT NULL,
+    sql text NOT NULL,
+    tablespace text,
+    is_unique integer NOT NULL,
+    statistics text NOT NULL,           -- JSON: [[column number, target], …]
+    extensions text NOT NULL,           -- JSON: extensions that the index depends on
+    state text NOT NULL DEFAULT 'pending',
+    started real,
+    finished real,
+    error text
+);
+CREATE INDEX built_index_table ON built_index (table_oid);
+
+CREATE TABLE built_constraint (
+    oid integer PRIMARY KEY,
+    table_oid integer NOT NULL,
+    index_oid integer NOT NULL,         -- 0 when the constraint builds its own index
+    name text NOT NULL,
+    kind text NOT NULL,                 -- p, u, x
+    is_deferrable integer NOT NULL,
+    is_deferred integer NOT NULL,
+    definition text NOT NULL,
+    tablespace text,
+    state text NOT NULL DEFAULT 'pending',
+    started real,
+    finished real,
+    error text
+);
+CREATE INDEX built_constraint_table ON built_constraint (table_oid);
+
+CREATE TABLE partitioned_table (
+    oid integer PRIMARY KEY,
+    schema text NOT NULL,
+    name text NOT NULL,
+    is_root integer NOT NULL,
+    analyzed real
+);
+
+CREATE TABLE sequence (
+    oid integer PRIMARY KEY,
+    schema text NOT NULL,
+    name text NOT NULL,
+    owned_by text
+);
+
+CREATE TABLE extension (
+    oid integer PRIMARY KEY,
+    name text NOT NULL,
+    schema text NOT NULL,
+    version text NOT NULL
+);
+
+CREATE TABLE extension_config (
+    oid integer PRIMARY KEY,
+    extension text NOT NULL,
+    schema text NOT NULL,
+    name text NOT NULL,
+    kind text NOT NULL,                 -- r, S
+    condition text NOT NULL,
+    position integer NOT NULL,          -- referenced tables come first
+    state text NOT NULL DEFAULT 'pending',
+    xid text,
+    rows integer
+);
+
+CREATE TABLE large_object_batch (
+    batch integer PRIMARY KEY,
+    first_oid integer NOT NULL,
+    last_oid integer NOT NULL,
+    objects integer NOT NULL,
+    state text NOT NULL DEFAULT 'pending',
+    bytes integer,
+    started real,
+    finished real,
+    error text
+);
+
+CREATE TABLE database_setting (
+    role text NOT NULL,                 -- empty: for everybody
+    name text NOT NULL,
+    value text NOT NULL,
+    PRIMARY KEY (role, name)
+) WITHOUT ROWID;
+
+CREATE TABLE matview (
+    oid integer PRIMARY KEY,
+    schema text NOT NULL,
+    name text NOT NULL,
+    populated integer NOT NULL,
+    level integer NOT NULL,             -- one above the highest matview that it reads
+    state text NOT NULL DEFAULT 'pending',
+    started real,
+    finished real,
+    error text
+);
+
+CREATE TABLE object_address (
+    -- How an object of pg_dump's archive is found on any server (pg_identify_object_as_address).
+    catalog_oid integer NOT NULL,       -- numbers of the source
+    oid integer NOT NULL,
+    type text NOT NULL,
+    names text NOT NULL,                -- JSON
+    args text NOT NULL,                 -- JSON
+    PRIMARY KEY (catalog_oid, oid)
+) WITHOUT ROWID;
+
+CREATE TABLE target_object (
+    -- What stood on the target before this run: never dropped, never created again.
+    kind text NOT NULL,                 -- schema, extension
+    name text NOT NULL,
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+
+CREATE TABLE activity (
+    -- What each worker does right now; meaningful while the run's lock is held.
+    worker text PRIMARY KEY,
+    doing text NOT NULL,
+    table_oid integer,
+    bytes integer NOT NULL DEFAULT 0,
+    started real NOT NULL
+);

@@ -1,0 +1,74 @@
+"""``pgcopydb check``."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import orjson
+import typer
+
+from pgcopydb.bootstrap.findings import Severity
+from pgcopydb.bootstrap.options import CloneOptions, Jobs, RestoreOptions, Skip, Split
+from pgcopydb.bootstrap.preflight import check_clone
+from pgcopydb.cli import options as o
+from pgcopydb.cli.tables import print_findings
+from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.runtime.errors import ExitCode
+
+
+def check(
+    *,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    table_jobs: o.TableJobs = 4,
+    index_jobs: o.IndexJobs = 4,
+    restore_jobs: o.RestoreJobs = None,
+    large_objects_jobs: o.LargeObjectsJobs = 4,
+    split_tables_larger_than: o.SplitLargerThan = 0,
+    drop_if_exists: o.DropIfExists = False,
+    no_owner: o.NoOwner = False,
+    no_acl: o.NoAcl = False,
+    no_tablespaces: o.NoTablespaces = False,
+    skip_large_objects: o.SkipLargeObjects = False,
+    skip_extensions: o.SkipExtensions = False,
+    skip_vacuum: o.SkipVacuum = False,
+    skip_db_properties: o.SkipDbProperties = False,
+    json: o.Json = False,
+    verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Try everything that a clone with these options needs, and print what is missing with what mends it.
+
+    Nothing is changed on either server. Exit code 0 when nothing stands in the way, 4 otherwise.
+    """
+    o.begin_logging(verbose, notice, debug, trace, quiet)
+    source_info, target_info = o.servers(source, target)
+    settings = CloneOptions(
+        jobs=Jobs(table_jobs, index_jobs, restore_jobs or index_jobs, large_objects_jobs),
+        split=Split(split_tables_larger_than),
+        restore=RestoreOptions(
+            drop_if_exists=drop_if_exists,
+            no_owner=no_owner,
+            no_acl=no_acl,
+            no_tablespaces=no_tablespaces,
+            skip_extensions=skip_extensions,
+        ),
+        skip=Skip(large_objects=skip_large_objects, vacuum=skip_vacuum, db_properties=skip_db_properties),
+    )
+    workdir = o.workdir_of(directory)
+    findings = check_clone(Endpoint(source_info, "check"), Endpoint(target_info, "check"), workdir, settings)
+    if json:
+        rows = [dataclasses.asdict(finding) for finding in findings]
+        typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
+    else:
+        print_findings(findings)
+    if any(finding.severity is Severity.ERROR for finding in findings):
+        raise typer.Exit(ExitCode.PGSQL)
+
+
+def register(app: typer.Typer) -> None:
+    app.command("check")(check)

@@ -1,0 +1,103 @@
+"""``pgcopydb clone``, also called ``fork`` and ``copy db``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+
+from pgcopydb.bootstrap.options import CloneOptions, Jobs, RestoreOptions, Skip, Split
+from pgcopydb.bootstrap.pipeline import run_clone
+from pgcopydb.bootstrap.store import CatalogStore
+from pgcopydb.bootstrap.summary import build_summary
+from pgcopydb.cli import options as o
+from pgcopydb.cli.display import watching
+from pgcopydb.cli.groups import command_group
+from pgcopydb.cli.tables import print_summary
+from pgcopydb.cli.version import program_version
+from pgcopydb.runtime.errors import UsageError
+from pgcopydb.runtime.stop import stop_on_signals
+
+logger = logging.getLogger("pgcopydb.cli")
+
+
+def clone(
+    *,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    table_jobs: o.TableJobs = 4,
+    index_jobs: o.IndexJobs = 4,
+    restore_jobs: o.RestoreJobs = None,
+    large_objects_jobs: o.LargeObjectsJobs = 4,
+    split_tables_larger_than: o.SplitLargerThan = 0,
+    split_max_parts: o.SplitMaxParts = None,
+    estimate_table_sizes: o.EstimateSizes = False,
+    skip_split_by_ctid: o.SkipSplitByCtid = False,
+    skip_analyze: o.SkipAnalyze = False,
+    drop_if_exists: o.DropIfExists = False,
+    no_owner: o.NoOwner = False,
+    no_acl: o.NoAcl = False,
+    no_comments: o.NoComments = False,
+    no_tablespaces: o.NoTablespaces = False,
+    skip_large_objects: o.SkipLargeObjects = False,
+    skip_extensions: o.SkipExtensions = False,
+    skip_ext_comments: o.SkipExtComments = False,
+    skip_collations: o.SkipCollations = False,
+    skip_vacuum: o.SkipVacuum = False,
+    skip_db_properties: o.SkipDbProperties = False,
+    use_copy_binary: o.UseCopyBinary = False,
+    fail_fast: o.FailFast = False,
+    restart: o.Restart = False,
+    resume: o.Resume = False,
+    not_consistent: o.NotConsistent = False,
+    snapshot: o.Snapshot = None,
+    verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Copy a whole database: schema, data, indexes, constraints, sequences, large objects and settings."""
+    o.begin_logging(verbose, notice, debug, trace, quiet)
+    logger.info('Running pgcopydb version %s from "%s"', program_version(), sys.argv[0])
+    if resume and restart:
+        raise UsageError("--resume and --restart exclude each other", hint="Give one of them.")
+    source_info, target_info = o.servers(source, target)
+    workdir = o.workdir_of(directory)
+    settings = CloneOptions(
+        jobs=Jobs(table_jobs, index_jobs, restore_jobs or index_jobs, large_objects_jobs),
+        split=Split(split_tables_larger_than, split_max_parts, not skip_split_by_ctid, estimate_table_sizes),
+        restore=RestoreOptions(
+            drop_if_exists=drop_if_exists,
+            no_owner=no_owner,
+            no_acl=no_acl,
+            no_comments=no_comments,
+            no_tablespaces=no_tablespaces,
+            skip_extensions=skip_extensions,
+            skip_ext_comments=skip_ext_comments,
+            skip_collations=skip_collations,
+        ),
+        skip=Skip(skip_large_objects, skip_vacuum, skip_analyze, skip_db_properties),
+        copy_binary=use_copy_binary,
+        fail_fast=fail_fast,
+        resume=resume,
+        restart=restart,
+        not_consistent=not_consistent,
+        snapshot=snapshot,
+    )
+    with stop_on_signals() as stop:
+        with watching(workdir):
+            run_clone(source_info, target_info, workdir, settings, stop)
+        store = CatalogStore.read(workdir.catalog)
+        print_summary(build_summary(store))
+        store.close()
+
+
+def register(app: typer.Typer) -> None:
+    app.command("clone")(clone)
+    app.command("fork", help="The same as clone.")(clone)
+    group = command_group("Copy one thing of a database.")
+    group.command("db", help="The same as clone.")(clone)
+    app.add_typer(group, name="copy")

@@ -1,0 +1,106 @@
+"""Entry point: one typer application, and what an error means for the exit code.
+
+Every error ends here as one line with a hint. Results go to stdout, everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from pgcopydb.cli import check, clone, compare, list_, ping, snapshot, version
+from pgcopydb.runtime.environment import normalise_booleans
+from pgcopydb.runtime.errors import ExitCode, PgcopydbError
+from pgcopydb.runtime.logs import LogSettings, setup_logging
+
+logger = logging.getLogger("pgcopydb.cli")
+
+app = typer.Typer(
+    name="pgcopydb",
+    help="Copy a PostgreSQL database to another server, in parallel and under one snapshot.",
+    add_completion=False,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", "-V", help="Print the version and exit.")] = False,
+) -> None:
+    """Copy a PostgreSQL database to another server, in parallel and under one snapshot."""
+    if show_version:
+        version.print_version()
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(ExitCode.BAD_ARGS)
+
+
+clone.register(app)
+check.register(app)
+compare.register(app)
+list_.register(app)
+ping.register(app)
+snapshot.register(app)
+version.register(app)
+
+
+@app.command("help")
+def show_help(context: typer.Context) -> None:
+    """Print all commands."""
+    root_context = context.find_root()
+    typer.echo(root_context.get_help())
+    for line in _tree(root_context.command, "pgcopydb"):
+        typer.echo(line)
+
+
+def _tree(command: Any, path: str) -> Iterator[str]:
+    children: dict[str, Any] = getattr(command, "commands", {})
+    if not children:
+        yield f"  {path:<28}{command.get_short_help_str(limit=80)}"
+    for name, child in children.items():
+        yield from _tree(child, f"{path} {name}")
+
+
+def main() -> None:
+    """Run the command line of this process and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of a command line."""
+    setup_logging(LogSettings())
+    try:
+        normalise_booleans(os.environ)
+        return _invoke(arguments)
+    except PgcopydbError as error:
+        logger.error("%s", error)
+        if error.hint:
+            logger.error("hint: %s", error.hint)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has gone; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.INTERNAL_ERROR
+
+
+def _invoke(arguments: list[str]) -> int:
+    command = typer.main.get_command(app)
+    try:
+        result: Any = command.main(arguments, prog_name="pgcopydb", standalone_mode=False)
+    except typer.TyperException as error:
+        logger.error("%s", getattr(error, "format_message", error.__str__)().replace("\n", " "))
+        context = getattr(error, "ctx", None)
+        logger.error("hint: see %s --help", context.command_path if context else "pgcopydb")
+        return ExitCode.BAD_ARGS
+    except typer.Abort:
+        return ExitCode.INTERNAL_ERROR
+    return result if isinstance(result, int) else ExitCode.QUIT

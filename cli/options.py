@@ -1,0 +1,340 @@
+"""The options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from pgcopydb.postgres.conninfo import ConnInfo, Side
+from pgcopydb.runtime.errors import UsageError
+from pgcopydb.runtime.logs import level_of, settings_from, setup_logging
+from pgcopydb.runtime.sizes import parse_size
+from pgcopydb.runtime.workdir import WorkDir, default_directory
+
+logger = logging.getLogger("pgcopydb.cli")
+
+
+def size_option(text: str | int) -> int:
+    """For typer, which also hands the default through: a size in bytes; a bad one is a usage error."""
+    try:
+        return text if isinstance(text, int) else parse_size(text)
+    except UsageError as exc:
+        raise typer.BadParameter(f"{exc.message}. {exc.hint}") from exc
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str | int], int]:
+    """For typer: a number within bounds; the message names the value, which typer's own does not."""
+    bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+
+    def parse(text: str | int) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least or (most is not None and number > most):
+            raise typer.BadParameter(f"{text!r} is not a whole number {bounds}")
+        return number
+
+    return parse
+
+
+_JOBS = whole_number(1, 128)
+_CONNECTION = "Servers and work directory"
+_WORKERS = "Workers"
+_SPLIT = "Tables in several parts"
+_WHAT = "What is copied"
+_RUN = "How the run goes"
+_LOGS = "Log lines"
+
+Source = Annotated[
+    Optional[str],  # noqa: UP045  typer reads this form on every Python that is supported
+    typer.Option(
+        "--source",
+        "-S",
+        envvar="PGCOPYDB_SOURCE_PGURI",
+        show_envvar=True,
+        help="Connection string of the source: a URI or libpq's keyword form.",
+        rich_help_panel=_CONNECTION,
+        metavar="URI",
+    ),
+]
+Target = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--target",
+        "-T",
+        envvar="PGCOPYDB_TARGET_PGURI",
+        help="Connection string of the target: a URI or libpq's keyword form.",
+        rich_help_panel=_CONNECTION,
+        metavar="URI",
+    ),
+]
+Directory = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--dir",
+        "-D",
+        help="Work directory, where the state of the run is kept.  [default: $TMPDIR/pgcopydb]",
+        rich_help_panel=_CONNECTION,
+        metavar="PATH",
+    ),
+]
+TableJobs = Annotated[
+    int,
+    typer.Option(
+        "--table-jobs",
+        "--jobs",
+        "-J",
+        envvar="PGCOPYDB_TABLE_JOBS",
+        parser=_JOBS,
+        help="Tables (or parts of them) copied at once; also VACUUM workers.",
+        rich_help_panel=_WORKERS,
+        metavar="N",
+    ),
+]
+IndexJobs = Annotated[
+    int,
+    typer.Option(
+        "--index-jobs",
+        "-I",
+        envvar="PGCOPYDB_INDEX_JOBS",
+        parser=_JOBS,
+        help="Indexes built at once.",
+        rich_help_panel=_WORKERS,
+        metavar="N",
+    ),
+]
+RestoreJobs = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        "--restore-jobs",
+        "-j",
+        envvar="PGCOPYDB_RESTORE_JOBS",
+        parser=_JOBS,
+        help="Jobs of pg_restore for post-data.  [default: as --index-jobs]",
+        rich_help_panel=_WORKERS,
+        metavar="N",
+    ),
+]
+LargeObjectsJobs = Annotated[
+    int,
+    typer.Option(
+        "--large-objects-jobs",
+        "--large-object-jobs",
+        "-b",
+        envvar="PGCOPYDB_LARGE_OBJECTS_JOBS",
+        parser=_JOBS,
+        help="Batches of large objects copied at once.",
+        rich_help_panel=_WORKERS,
+        metavar="N",
+    ),
+]
+SplitLargerThan = Annotated[
+    int,
+    typer.Option(
+        "--split-tables-larger-than",
+        "--split-at",
+        "-L",
+        envvar="PGCOPYDB_SPLIT_TABLES_LARGER_THAN",
+        parser=size_option,
+        help="Copy tables of at least this size in parts, several at once: bytes, or with a unit (kB MB GB TB); "
+        "0 never does.",
+        rich_help_panel=_SPLIT,
+        metavar="SIZE",
+    ),
+]
+SplitMaxParts = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        "--split-max-parts",
+        "-u",
+        envvar="PGCOPYDB_SPLIT_MAX_PARTS",
+        parser=whole_number(1),
+        help="At most this many parts of one table.  [default: unlimited]",
+        rich_help_panel=_SPLIT,
+        metavar="N",
+    ),
+]
+EstimateSizes = Annotated[
+    bool,
+    typer.Option(
+        "--estimate-table-sizes",
+        "-m",
+        envvar="PGCOPYDB_ESTIMATE_TABLE_SIZES",
+        help="Take sizes from the planner's statistics (after vacuumdb --analyze-only on the source) "
+        "instead of asking for each table.",
+        rich_help_panel=_SPLIT,
+    ),
+]
+SkipSplitByCtid = Annotated[
+    bool,
+    typer.Option(
+        "--skip-split-by-ctid",
+        "-k",
+        envvar="PGCOPYDB_SKIP_CTID_SPLIT",
+        help="Split tables on integer keys only, never by ranges of pages.",
+        rich_help_panel=_SPLIT,
+    ),
+]
+SkipAnalyze = Annotated[
+    bool,
+    typer.Option(
+        "--skip-analyze",
+        "-a",
+        envvar="PGCOPYDB_SKIP_ANALYZE",
+        help="With --estimate-table-sizes: use the statistics as they are.",
+        rich_help_panel=_SPLIT,
+    ),
+]
+DropIfExists = Annotated[
+    bool,
+    typer.Option(
+        "--drop-if-exists",
+        "-c",
+        envvar="PGCOPYDB_DROP_IF_EXISTS",
+        help="Drop what is in the way on the target first: tables, large objects and other objects of the same name.",
+        rich_help_panel=_WHAT,
+    ),
+]
+NoOwner = Annotated[
+    bool, typer.Option("--no-owner", "-O", help="Leave ownership to the connecting role.", rich_help_panel=_WHAT)
+]
+NoAcl = Annotated[bool, typer.Option("--no-acl", "-x", help="Leave out grants.", rich_help_panel=_WHAT)]
+NoComments = Annotated[bool, typer.Option("--no-comments", "-X", help="Leave out comments.", rich_help_panel=_WHAT)]
+NoTablespaces = Annotated[
+    bool,
+    typer.Option(
+        "--no-tablespaces",
+        "-y",
+        envvar="PGCOPYDB_SKIP_TABLESPACES",
+        help="Create everything in the target's default tablespace.",
+        rich_help_panel=_WHAT,
+    ),
+]
+SkipLargeObjects = Annotated[
+    bool,
+    typer.Option("--skip-large-objects", "--skip-blobs", "-B", help="Leave out large objects.", rich_help_panel=_WHAT),
+]
+SkipExtensions = Annotated[
+    bool,
+    typer.Option(
+        "--skip-extensions",
+        "-e",
+        help="Leave out extensions, their comments and their configuration data.",
+        rich_help_panel=_WHAT,
+    ),
+]
+SkipExtComments = Annotated[
+    bool,
+    typer.Option(
+        "--skip-ext-comments",
+        "--skip-ext-comment",
+        "-M",
+        help="Leave out comments on extensions.",
+        rich_help_panel=_WHAT,
+    ),
+]
+SkipCollations = Annotated[
+    bool, typer.Option("--skip-collations", "-l", help="Leave out collations.", rich_help_panel=_WHAT)
+]
+SkipVacuum = Annotated[
+    bool,
+    typer.Option(
+        "--skip-vacuum",
+        "-U",
+        envvar="PGCOPYDB_SKIP_VACUUM",
+        help="No VACUUM and no ANALYZE on the target.",
+        rich_help_panel=_WHAT,
+    ),
+]
+SkipDbProperties = Annotated[
+    bool,
+    typer.Option(
+        "--skip-db-properties",
+        "-g",
+        envvar="PGCOPYDB_SKIP_DB_PROPERTIES",
+        help="Leave out ALTER DATABASE SET and ALTER ROLE IN DATABASE SET.",
+        rich_help_panel=_WHAT,
+    ),
+]
+UseCopyBinary = Annotated[
+    bool,
+    typer.Option(
+        "--use-copy-binary",
+        "-n",
+        envvar="PGCOPYDB_USE_COPY_BINARY",
+        help="Binary COPY for tables whose types allow it; text for the others.",
+        rich_help_panel=_RUN,
+    ),
+]
+FailFast = Annotated[
+    bool,
+    typer.Option(
+        "--fail-fast",
+        "-i",
+        envvar="PGCOPYDB_FAIL_FAST",
+        help="Stop everything at the first object that fails.",
+        rich_help_panel=_RUN,
+    ),
+]
+Restart = Annotated[
+    bool,
+    typer.Option("--restart", "-r", help="Discard the state of an earlier run and begin again.", rich_help_panel=_RUN),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", "-R", help="Continue an earlier run of this work directory.", rich_help_panel=_RUN)
+]
+NotConsistent = Annotated[
+    bool,
+    typer.Option(
+        "--not-consistent",
+        "-C",
+        help="With --resume: read what is left under a new snapshot when the earlier one is gone.",
+        rich_help_panel=_RUN,
+    ),
+]
+Snapshot = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--snapshot",
+        "-N",
+        envvar="PGCOPYDB_SNAPSHOT",
+        help="Read under this exported snapshot.  [default: export one]",
+        rich_help_panel=_RUN,
+        metavar="ID",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose", "-v", count=True, help="More log lines: NOTICE, then SQL, DEBUG, TRACE.", rich_help_panel=_LOGS
+    ),
+]
+Notice = Annotated[bool, typer.Option("--notice", help="Log from NOTICE on.", rich_help_panel=_LOGS)]
+Debug = Annotated[bool, typer.Option("--debug", "-d", help="Log from DEBUG on.", rich_help_panel=_LOGS)]
+Trace = Annotated[bool, typer.Option("--trace", "-z", help="Log everything.", rich_help_panel=_LOGS)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Log errors only.", rich_help_panel=_LOGS)]
+
+
+def begin_logging(verbose: int, notice: bool, debug: bool, trace: bool, quiet: bool) -> None:
+    """Set up the logs as the verbosity options and ``PGCOPYDB_LOG_*`` say."""
+    level = level_of(verbose=verbose, notice=notice, debug=debug, trace=trace, quiet=quiet)
+    setup_logging(settings_from(os.environ, level))
+
+
+def servers(source: str | None, target: str | None) -> tuple[ConnInfo, ConnInfo]:
+    """Both connection strings, parsed."""
+    return ConnInfo.parse(Side.SOURCE, source), ConnInfo.parse(Side.TARGET, target)
+
+
+def workdir_of(directory: Path | None) -> WorkDir:
+    """The work directory; its name goes to the log."""
+    workdir = WorkDir((directory or default_directory()).absolute())
+    logger.info('Using work dir "%s"', workdir.top)
+    return workdir

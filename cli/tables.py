@@ -1,0 +1,106 @@
+"""Tables for people, on stdout."""
+
+from __future__ import annotations
+
+import sys
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pgcopydb.bootstrap.compare import Checksum, DataComparison
+from pgcopydb.bootstrap.findings import Finding
+from pgcopydb.bootstrap.progress import Progress
+from pgcopydb.bootstrap.summary import Summary
+from pgcopydb.runtime.sizes import pretty_seconds, pretty_size
+
+_MOST_TABLES = 50
+
+
+def _console() -> Console:
+    # Off a terminal nothing may be cut to 80 columns: scripts read it.
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False)
+
+
+def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def print_summary(summary: Summary) -> None:
+    """What each table and each step took; the largest tables when there are many."""
+    console = _console()
+    tables = _table(
+        "OID",
+        "Schema",
+        "Name",
+        "Parts",
+        "copy duration",
+        "transmitted bytes",
+        "indexes",
+        "create index duration",
+        right=("OID", "Parts", "copy duration", "transmitted bytes", "indexes", "create index duration"),
+    )
+    for table in summary.tables[:_MOST_TABLES]:
+        tables.add_row(
+            str(table.oid),
+            table.schema,
+            table.name,
+            str(table.parts),
+            pretty_seconds(table.seconds),
+            pretty_size(table.bytes),
+            str(table.indexes),
+            pretty_seconds(table.index_seconds),
+        )
+    console.print(tables)
+    if len(summary.tables) > _MOST_TABLES:
+        console.print(f"  … and {len(summary.tables) - _MOST_TABLES} smaller tables; all of them are in summary.json\n")
+    steps = _table(
+        "Step", "Connection", "Duration", "Transfer", "Concurrency", right=("Duration", "Transfer", "Concurrency")
+    )
+    for step in summary.steps:
+        transfer = "" if step.transfer is None else pretty_size(step.transfer)
+        steps.add_row(step.label, step.connection, pretty_seconds(step.seconds), transfer, str(step.concurrency))
+    console.print(steps)
+
+
+def print_progress(progress: Progress) -> None:
+    """The three rows of ``list progress``."""
+    table = _table("", "Total Count", "In Progress", "Done", right=("Total Count", "In Progress", "Done"))
+    copying = sum(worker.worker.startswith("copy") for worker in progress.workers)
+    building = sum(worker.worker.startswith("index") for worker in progress.workers)
+    table.add_row("Tables", str(progress.tables_total), str(copying), str(progress.tables_done))
+    table.add_row("Indexes", str(progress.indexes_total), str(building), str(progress.indexes_done))
+    table.add_row(
+        "Bytes",
+        pretty_size(progress.bytes_total),
+        pretty_size(progress.bytes_in_flight),
+        pretty_size(progress.bytes_done),
+    )
+    _console().print(table)
+
+
+def print_findings(findings: list[Finding]) -> None:
+    """One row a finding, errors first."""
+    table = _table("Severity", "Side", "Subject", "Problem", "Fix")
+    for finding in findings:
+        table.add_row(finding.severity, finding.side or "", finding.subject, finding.message, finding.fix or "")
+    _console().print(table if findings else "Nothing stands in the way.")
+
+
+def print_comparison(comparison: DataComparison) -> None:
+    """One row a table; ``!`` marks those that differ."""
+    table = _table("Table Name", "!", "Rows", "Source Checksum", "Target Checksum", "Problem", right=("Rows",))
+    for row in comparison.tables:
+        rows = f"{row.source.rows:,}" if row.source else ""
+        if row.source and row.target and row.source.rows != row.target.rows:
+            rows = f"{row.source.rows:,} / {row.target.rows:,}"
+        mark = "" if row.equal else "!"
+        table.add_row(str(row.name), mark, rows, _digest(row.source), _digest(row.target), row.problem or "")
+    _console().print(table)
+
+
+def _digest(checksum: Checksum | None) -> str:
+    return checksum.digest if checksum else ""

@@ -1,0 +1,138 @@
+"""Open connections with the session settings that every part of the program relies on.
+
+What is true when ``Endpoint.connect`` returns: the session reads and writes values in one fixed text form, no
+server-side timeout can end it, row-level security raises instead of hiding rows, and the server notices within seconds
+when this process dies. Reconnecting, and what to do after it, is the caller's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg import pq
+
+from pgcopydb.postgres.classify import is_transient, server_errors
+from pgcopydb.postgres.conninfo import ConnInfo, Side
+from pgcopydb.runtime.errors import Kind
+from pgcopydb.runtime.logs import NOTICE
+from pgcopydb.runtime.retry import RECONNECT_SECONDS, retry
+from pgcopydb.runtime.stop import Stop
+
+logger = logging.getLogger(__name__)
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+OLDEST_SOURCE: Final = 100000
+"""Older servers lack pg_sequences, identity columns and txid_status, which resuming relies on."""
+
+_COMMON: Final = {
+    "extra_float_digits": "3",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "default_transaction_read_only": "off",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "search_path": "pg_catalog",
+    "row_security": "off",
+}
+_BY_SIDE: Final = {
+    Side.SOURCE: {
+        # Two workers that share one scan of a split table would each start in the middle of it.
+        "synchronize_seqscans": "off",
+    },
+    # "local": what is reported as done is on the target's disk, without waiting for its standbys.
+    Side.TARGET: {"synchronous_commit": "local"},
+}
+_SINCE: Final = {
+    "idle_session_timeout": (140000, "0"),
+    # A backend in a long CREATE INDEX otherwise never notices that its client was killed.
+    "client_connection_check_interval": (140000, "2s"),
+    "transaction_timeout": (170000, "0"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One side as a run knows it: where it is, and the mark that this run's sessions carry on that server."""
+
+    info: ConnInfo
+    run_id: str
+
+    @property
+    def side(self) -> Side:
+        return self.info.side
+
+    def title(self, role: str) -> str:
+        """``application_name`` of a session: process, role and run, so that leftovers can be told from strangers."""
+        return f"pgcopydb[{os.getpid()}] {role} {self.run_id}"
+
+    def connect(self, role: str, *, settings: dict[str, str] | None = None) -> Connection:
+        """One attempt. Raises ``SourceError`` or ``TargetError``, with ``Kind.RETRY`` when the server may come back."""
+        connection = _login(self.info, self.title(role))
+        try:
+            apply_settings(connection, self.side, settings or {})
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def connect_patiently(self, role: str, stop: Stop, *, settings: dict[str, str] | None = None) -> Connection:
+        """As ``connect``, waiting for a server that restarts."""
+        return retry(
+            lambda: self.connect(role, settings=settings),
+            what=f"connecting to the {self.side}",
+            seconds=RECONNECT_SECONDS,
+            stop=stop,
+        )
+
+
+def _login(info: ConnInfo, title: str) -> Connection:
+    conninfo = info.libpq(title)
+    try:
+        connection: Connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+    except psycopg.Error as exc:
+        raise _login_error(info, conninfo, exc) from exc
+    connection.add_notice_handler(_log_notice)
+    return connection
+
+
+def _login_error(info: ConnInfo, conninfo: str, exc: psycopg.Error) -> Exception:
+    """libpq gives no SQLSTATE for a failed login; whether the server answers at all tells the cases apart."""
+    said = str(exc).strip().splitlines()
+    message = f"cannot connect to the {info.side} ({info.display()}): {said[-1] if said else type(exc).__name__}"
+    answer = pq.PGconn.ping(conninfo.encode())
+    if answer == pq.Ping.OK and not is_transient(exc.sqlstate):
+        return info.side.error(message, hint="The server answers: check user, password, database and pg_hba.conf.")
+    if answer == pq.Ping.NO_ATTEMPT:
+        return info.side.error(message, hint=f"Check --{info.side} or {info.side.variable}.")
+    return info.side.error(
+        message,
+        hint="Check host and port, that the server is up and that no firewall is in the way.",
+        kind=Kind.RETRY,
+    )
+
+
+def apply_settings(connection: Connection, side: Side, extra: dict[str, str]) -> None:
+    """Pin the session's settings; ``extra`` wins over the common ones."""
+    version = connection.info.server_version
+    settings = {**_COMMON, **_BY_SIDE[side]}
+    settings.update({name: value for name, (since, value) in _SINCE.items() if version >= since})
+    settings.update(extra)
+    with server_errors(side, f"setting up a session on the {side}"):
+        connection.execute("SET client_encoding = 'UTF8'")
+        connection.execute(
+            "SELECT pg_catalog.set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS s (name, value)",
+            (list(settings), list(settings.values())),
+        )
+
+
+def _log_notice(diagnostic: psycopg.errors.Diagnostic) -> None:
+    level = logging.WARNING if diagnostic.severity_nonlocalized == "WARNING" else NOTICE
+    logger.log(level, "%s", diagnostic.message_primary)

@@ -1,0 +1,113 @@
+"""Connection strings: what the user gave, without ever showing its secrets.
+
+A string is a URI or libpq's keyword form; service files, passfiles and the ``PG*`` variables are libpq's business and
+are honoured because libpq itself opens every connection. Passwords leave this module in two ways only: into libpq, and
+into the environment of a child program.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pgcopydb.runtime.errors import ConfigError, SourceError, TargetError, UsageError
+
+SECRETS: Final = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"})
+
+_KEEPALIVES: Final = {
+    "keepalives": "1",
+    "keepalives_idle": "10",
+    "keepalives_interval": "10",
+    "keepalives_count": "60",
+}
+_CONNECT_SECONDS: Final = "10"
+
+
+class Side(StrEnum):
+    """Which of the two servers."""
+
+    SOURCE = "source"
+    TARGET = "target"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that holds this side's connection string."""
+        return f"PGCOPYDB_{self.upper()}_PGURI"
+
+    @property
+    def error(self) -> type[SourceError] | type[TargetError]:
+        """The error type of this side."""
+        return SourceError if self is Side.SOURCE else TargetError
+
+
+@dataclass(frozen=True, slots=True)
+class ConnInfo:
+    """One side's connection parameters, as given (libpq has not added its defaults yet)."""
+
+    side: Side
+    params: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def parse(cls, side: Side, text: str | None) -> ConnInfo:
+        """Raises ``UsageError`` when nothing was given and ``ConfigError`` when libpq cannot read it."""
+        if not text:
+            raise UsageError(
+                f"no connection string for the {side}",
+                hint=f"Give --{side} or set {side.variable}, e.g. postgres://user@host:5432/dbname",
+            )
+        try:
+            params = {key: str(value) for key, value in conninfo_to_dict(text).items() if value is not None}
+        except psycopg.ProgrammingError as exc:
+            # libpq repeats the string in its message, and with it the password.
+            raise ConfigError(
+                f"--{side} ({side.variable}) is not a connection string that libpq can read",
+                hint="Write postgres://user@host:port/dbname with special characters percent-encoded, "
+                "or host=… port=… dbname=… user=…",
+            ) from _without_text(exc)
+        return cls(side, params)
+
+    def libpq(self, title: str) -> str:
+        """The full string for libpq, secrets included: never to be logged, never an argument of a child."""
+        return make_conninfo("", **{**self._defaults(), **self.params, "application_name": title[:63]})
+
+    def child_dsn(self) -> str:
+        """The string for a child's argument list: no secret in it."""
+        public = {key: value for key, value in self.params.items() if key not in SECRETS}
+        return make_conninfo("", **{**self._defaults(), **public})
+
+    def child_environment(self, title: str) -> dict[str, str]:
+        """The environment for a child program that connects to this side.
+
+        Raises ``ConfigError`` for a secret that libpq's environment has no variable for.
+        """
+        unsupported = sorted(SECRETS.intersection(self.params) - {"password"})
+        if unsupported:
+            raise ConfigError(
+                f"--{self.side}: {', '.join(unsupported)} cannot be handed to pg_dump without showing it",
+                hint="Keep it in a service file (service=…), or use a key file that needs no password.",
+            )
+        environment = {**os.environ, "PGAPPNAME": title[:63]}
+        if "password" in self.params:
+            environment["PGPASSWORD"] = self.params["password"]
+        return environment
+
+    def display(self) -> str:
+        """For people and logs: without secrets."""
+        public = {key: value for key, value in self.params.items() if key not in SECRETS}
+        return make_conninfo("", **public) or "(libpq's defaults)"
+
+    def _defaults(self) -> dict[str, str]:
+        defaults = dict(_KEEPALIVES)
+        if "PGCONNECT_TIMEOUT" not in os.environ:
+            defaults["connect_timeout"] = _CONNECT_SECONDS
+        return defaults
+
+
+def _without_text(exc: Exception) -> Exception:
+    return type(exc)("details withheld: they may hold a password")

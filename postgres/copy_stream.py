@@ -1,0 +1,110 @@
+"""COPY from one server into another: the relay where both connections are plain, libpq's copy calls elsewhere.
+
+What is true when ``copy_between`` returns: the target has taken every row that the source sent (both counted the same
+number) and both connections can be used. When it raises, the connections may be closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+
+from pgcopydb.postgres.classify import classify
+from pgcopydb.postgres.connect import Connection
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.relay import CancelToken, relay_copy
+from pgcopydb.runtime.errors import PgcopydbError, Stopped
+
+__all__ = ["CancelToken", "CopyCounts", "copy_between"]
+
+_BATCH_BYTES: Final = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class CopyCounts:
+    """Rows as both servers counted them; bytes of rows as they went over the wire."""
+
+    rows: int
+    bytes: int
+
+
+def copy_between(
+    source: Connection,
+    target: Connection,
+    copy_out: str,
+    copy_in: str,
+    *,
+    binary: bool,
+    cancel: CancelToken,
+    on_bytes: Callable[[int], None],
+    quiet: bool = False,
+    through_libpq: bool = False,
+) -> CopyCounts:
+    """Run ``copy_out`` (COPY … TO STDOUT) on the source into ``copy_in`` (COPY … FROM STDIN) on the target.
+
+    ``quiet`` promises that the source runs no code of users for it, so that no notice comes between the rows.
+    ``through_libpq`` takes the slower way also where the relay could be used. Raises ``SourceError``, ``TargetError``
+    or ``Stopped``.
+    """
+    if through_libpq or not (_is_plain(source) and _is_plain(target)):
+        sent, received, size = _copy_through_libpq(source, target, copy_out, copy_in, cancel, on_bytes)
+    else:
+        sent, received, size = relay_copy(
+            source, target, copy_out, copy_in, binary=binary, quiet=quiet, cancel=cancel, on_bytes=on_bytes
+        )
+    if sent != received:
+        raise PgcopydbError(f"the source sent {sent} rows and the target received {received}: {copy_in}")
+    return CopyCounts(rows=received, bytes=size)
+
+
+def _is_plain(connection: Connection) -> bool:
+    pgconn = connection.pgconn
+    return not pgconn.ssl_in_use and not getattr(pgconn, "gssapi_used", False)
+
+
+def _batches(rows: psycopg.Copy) -> Iterator[bytes]:
+    """Rows joined to pieces of about ``_BATCH_BYTES``: a call of libpq for each row costs more than the row."""
+    pieces: list[bytes] = []
+    size = 0
+    for row in rows:
+        pieces.append(bytes(row))
+        size += len(row)
+        if size >= _BATCH_BYTES:
+            yield b"".join(pieces)
+            pieces, size = [], 0
+    if pieces:
+        yield b"".join(pieces)
+
+
+def _copy_through_libpq(
+    source: Connection,
+    target: Connection,
+    copy_out: str,
+    copy_in: str,
+    cancel: CancelToken,
+    on_bytes: Callable[[int], None],
+) -> tuple[int, int, int]:
+    size = 0
+    with source.cursor() as reader, target.cursor() as writer:
+        side = Side.TARGET
+        try:
+            with writer.copy(copy_in.encode()) as copy:
+                side = Side.SOURCE
+                with reader.copy(copy_out.encode()) as rows:
+                    for batch in _batches(rows):
+                        if cancel.is_set():
+                            raise Stopped("the copy was cancelled", hint="Continue with --resume.")
+                        side = Side.TARGET
+                        copy.write(batch)
+                        side = Side.SOURCE
+                        size += len(batch)
+                        on_bytes(len(batch))
+                side = Side.TARGET
+        except psycopg.Error as exc:
+            if cancel.is_set():
+                raise Stopped("the copy was cancelled", hint="Continue with --resume.") from exc
+            raise classify(side, exc, "copying rows") from exc
+        return reader.rowcount, writer.rowcount, size

@@ -1,0 +1,62 @@
+"""Facts about a server that decide how it is talked to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pgcopydb.postgres.classify import server_errors
+from pgcopydb.postgres.connect import Connection
+from pgcopydb.postgres.conninfo import Side
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What a connection's server and database are. ``version`` is ``server_version_num``, e.g. 150018."""
+
+    side: Side
+    host: str
+    port: int
+    dbname: str
+    user: str
+    version: int
+    version_text: str
+    superuser: bool
+    in_recovery: bool
+    encoding: str
+    block_size: int
+
+    @property
+    def major(self) -> int:
+        return self.version // 10000
+
+    def identity(self) -> dict[str, str]:
+        """What tells one database from another in the work directory; no secret in it."""
+        return {"host": self.host, "port": str(self.port), "dbname": self.dbname, "user": self.user}
+
+    def __str__(self) -> str:
+        return f"PostgreSQL {self.version_text}, database {self.dbname} at {self.host or 'local socket'}:{self.port}"
+
+
+def inspect_server(connection: Connection, side: Side) -> ServerFacts:
+    """Ask the server; one query."""
+    with server_errors(side, f"reading the settings of the {side}"):
+        row = connection.execute(
+            "SELECT current_database(), current_user, current_setting('server_version'),"
+            " current_setting('is_superuser') = 'on', pg_catalog.pg_is_in_recovery(),"
+            " pg_catalog.pg_encoding_to_char(encoding), current_setting('block_size')::int"
+            " FROM pg_catalog.pg_database WHERE datname = current_database()"
+        ).fetchone()
+    assert row is not None  # noqa: S101  a session's own database has a row
+    return ServerFacts(
+        side=side,
+        host=connection.info.host,
+        port=connection.info.port,
+        dbname=row[0],
+        user=row[1],
+        version=connection.info.server_version,
+        version_text=str(row[2]).split(" ", 1)[0],
+        superuser=row[3],
+        in_recovery=row[4],
+        encoding=row[5],
+        block_size=row[6],
+    )

@@ -1,0 +1,92 @@
+"""Named places where a test may kill the process, raise an error or wait.
+
+``PGCOPYDB_FAILPOINTS="name=kill,other=error@3"`` makes the first pass through ``name`` end the process as ``kill -9``
+would, and the third pass through ``other`` raise. A name that is not in ``NAMES`` is refused, so that a test never
+waits for a point that is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from typing import Final
+
+from pgcopydb.runtime.errors import ConfigError, PgcopydbError
+
+VARIABLE: Final = "PGCOPYDB_FAILPOINTS"
+
+NAMES: Final = frozenset(
+    {
+        "catalog.before_commit",
+        "catalog.after_commit",
+        "dump.before_publish",
+        "dump.after_publish",
+        "pre_data.before_restore",
+        "pre_data.after_restore",
+        "copy.after_truncate",
+        "copy.before_commit",
+        "copy.after_commit",
+        "copy.after_mark",
+        "index.after_create",
+        "index.after_mark",
+        "constraint.after_create",
+        "settings.after_apply",
+        "vacuum.after_run",
+        "large_objects.before_commit",
+        "large_objects.after_commit",
+        "extension_data.after_commit",
+        "snapshot.after_release",
+        "sequences.after_set",
+        "properties.after_set",
+        "post_data.before_restore",
+        "post_data.after_restore",
+        "matviews.after_refresh",
+        "summary.before_write",
+    }
+)
+
+
+@dataclass(slots=True)
+class _Trap:
+    action: str
+    passes_left: int
+
+
+class _Traps:
+    """What the environment asks for; counted across threads."""
+
+    def __init__(self, text: str) -> None:
+        self._lock = threading.Lock()
+        self._traps = dict(self._parse(part) for part in text.split(",") if part)
+
+    @staticmethod
+    def _parse(part: str) -> tuple[str, _Trap]:
+        name, _, action = part.partition("=")
+        action, _, count = action.partition("@")
+        if name not in NAMES or action not in {"kill", "error"} or not (count or "1").isdigit():
+            raise ConfigError(
+                f"{VARIABLE}: cannot use {part!r}", hint="Write NAME=kill or NAME=error, with @N for the Nth pass."
+            )
+        return name, _Trap(action, int(count or "1"))
+
+    def reach(self, name: str) -> None:
+        trap = self._traps.get(name)
+        if trap is None:
+            return
+        with self._lock:
+            trap.passes_left -= 1
+            if trap.passes_left != 0:
+                return
+        if trap.action == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise PgcopydbError(f"failpoint {name} was reached")
+
+
+_traps = _Traps(os.environ.get(VARIABLE, ""))
+
+
+def failpoint(name: str) -> None:
+    """Do what a test asked for at this place; nothing otherwise."""
+    _traps.reach(name)

@@ -1,0 +1,51 @@
+"""One policy for every act that may be tried again: which kinds of error, how long, how often."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import tenacity
+
+from pgcopydb.runtime.errors import Kind, PgcopydbError
+from pgcopydb.runtime.stop import Stop
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+RECONNECT_SECONDS = 60.0
+"""How long a lost server is waited for: a restart of a busy one takes about this long."""
+
+# The C program's figures: decorrelated jitter between 5 ms and 2 s, so that many workers do not come back in step.
+_WAIT = tenacity.wait_random_exponential(multiplier=0.05, min=0.005, max=2.0)
+
+
+def is_transient(error: BaseException) -> bool:
+    return isinstance(error, PgcopydbError) and error.kind is Kind.RETRY
+
+
+def retry(act: Callable[[], T], *, what: str, seconds: float, stop: Stop | None = None) -> T:
+    """Call ``act`` until it succeeds, raises an error that is not transient, or ``seconds`` are over.
+
+    The last error is raised as it is. A stop request ends the wait between two attempts.
+    """
+
+    def warn(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        level = logging.WARNING if state.attempt_number == 1 else logging.DEBUG
+        logger.log(level, "%s failed, trying again for up to %.0f s: %s", what, seconds, error)
+
+    def sleep(pause: float) -> None:
+        if (stop or Stop()).wait(pause) and stop is not None:
+            stop.check()
+
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(is_transient),
+        stop=tenacity.stop_after_delay(seconds),
+        wait=_WAIT,
+        before_sleep=warn,
+        sleep=sleep,
+        reraise=True,
+    )
+    return attempts(act)

@@ -1,0 +1,101 @@
+"""Signals become one object that loops ask and sleep on.
+
+SIGTERM: finish the work in hand and stop. SIGINT: cancel the work in hand and stop; a second one exits at once.
+SIGQUIT: exit immediately. Nothing here decides what stopping means for a stage: a loop asks ``mode`` or
+waits, and whoever blocks in a system call registers a listener that unblocks it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from types import FrameType
+
+from pgcopydb.runtime.errors import ExitCode, Stopped
+
+
+class StopMode(IntEnum):
+    RUN = 0
+    GRACEFUL = 1
+    FAST = 2
+
+
+class Stop:
+    """A request to stop, shared by all threads of a process. It only ever becomes more urgent."""
+
+    def __init__(self) -> None:
+        # Re-entrant: a signal handler runs on the main thread, which may be inside request() itself.
+        self._lock = threading.RLock()
+        self._requested = threading.Event()
+        self._mode = StopMode.RUN
+        self._listeners: dict[int, Callable[[], None]] = {}
+        self._next_listener = 0
+
+    @property
+    def mode(self) -> StopMode:
+        return self._mode
+
+    def request(self, mode: StopMode) -> None:
+        with self._lock:
+            if mode <= self._mode:
+                return
+            self._mode = mode
+            listeners = list(self._listeners.values()) if mode is StopMode.FAST else []
+        self._requested.set()
+        for listener in listeners:
+            listener()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep until a stop is requested or the time is over; true when a stop is requested."""
+        return self._requested.wait(seconds)
+
+    def check(self) -> None:
+        """Raise ``Stopped`` when a stop is requested."""
+        if self._mode is not StopMode.RUN:
+            raise Stopped("stopped on request before the work was complete", hint="Continue with --resume.")
+
+    @contextmanager
+    def on_fast_stop(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Call ``listener`` (from any thread) if a fast stop is requested during the block, or already has been."""
+        with self._lock:
+            key = self._next_listener
+            self._next_listener += 1
+            self._listeners[key] = listener
+            already = self._mode is StopMode.FAST
+        try:
+            if already:
+                listener()
+            yield
+        finally:
+            with self._lock:
+                del self._listeners[key]
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Route TERM, INT and QUIT to a ``Stop`` for the length of the block. Main thread only."""
+    stop = Stop()
+
+    def terminate(_signum: int, _frame: FrameType | None) -> None:
+        stop.request(StopMode.GRACEFUL)
+
+    def interrupt(_signum: int, _frame: FrameType | None) -> None:
+        if stop.mode is StopMode.FAST:
+            os._exit(ExitCode.INTERNAL_ERROR)
+        # Listeners talk to servers; a handler has to return at once.
+        threading.Thread(target=stop.request, args=(StopMode.FAST,), daemon=True).start()
+
+    def quit_now(_signum: int, _frame: FrameType | None) -> None:
+        os._exit(ExitCode.QUIT)
+
+    handlers = {signal.SIGTERM: terminate, signal.SIGINT: interrupt, signal.SIGQUIT: quit_now}
+    before = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
+    try:
+        yield stop
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,99 @@
+"""The work directory: every path that is written, and the lock that keeps a second process out.
+
+The lock is ``flock`` on an open file, so that the kernel releases it whatever way its holder dies. Names of files are
+spelled here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgcopydb.runtime.durable import disk_errors
+from pgcopydb.runtime.errors import StateError
+
+
+def default_directory() -> Path:
+    """``$TMPDIR/pgcopydb``, as the C program has it."""
+    return Path(os.environ.get("TMPDIR") or tempfile.gettempdir()) / "pgcopydb"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkDir:
+    """Paths under one work directory (``--dir``)."""
+
+    top: Path
+
+    @property
+    def catalog(self) -> Path:
+        """SQLite catalog and job list; one writer, any number of readers."""
+        return self.top / "schema" / "source.db"
+
+    @property
+    def schema_dump(self) -> Path:
+        """pg_dump's archive (custom format) of pre-data and post-data."""
+        return self.top / "schema" / "schema.dump"
+
+    @property
+    def roles_sql(self) -> Path:
+        return self.top / "schema" / "roles.sql"
+
+    def restore_list(self, section: str) -> Path:
+        """What pg_restore is told to restore of one section, e.g. ``pre-data.list``."""
+        return self.top / "schema" / f"{section}.list"
+
+    @property
+    def snapshot(self) -> Path:
+        """Identifier of the snapshot that the run reads under; written by whoever exports it."""
+        return self.top / "snapshot"
+
+    @property
+    def summary(self) -> Path:
+        return self.top / "summary.json"
+
+    def lock_file(self, service: str) -> Path:
+        return self.top / "lock" / service
+
+    def exists(self) -> bool:
+        """Whether an earlier run left its state here."""
+        return self.catalog.exists()
+
+    def create(self) -> None:
+        """Make the folders, private to this user: the catalog names tables and keys of a production database."""
+        with disk_errors(self.top, "creating the work directory"):
+            for folder in (self.top, self.top / "schema", self.top / "lock"):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def clear(self) -> None:
+        """Forget an earlier run. Only what this program writes is removed, never the folder itself."""
+        with disk_errors(self.top, "clearing the work directory"):
+            shutil.rmtree(self.top / "schema", ignore_errors=True)
+            for path in (self.snapshot, self.summary):
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self, service: str = "clone") -> Iterator[None]:
+        """Hold the lock of a service for the length of the block; ``StateError`` when another process has it."""
+        path = self.lock_file(service)
+        with disk_errors(path, "opening the lock file"):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+                raise StateError(
+                    f"the work directory {self.top} is in use by another pgcopydb {service} (process {holder})",
+                    hint="Wait for it, stop it, or give this run a work directory of its own with --dir.",
+                ) from exc
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(fd)
