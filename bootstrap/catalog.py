@@ -93,6 +93,10 @@ def _fetch_tables(connection: Connection, store: CatalogStore, *, estimate: bool
         chunk = oids[start : start + _CHUNK]
         _fetch_columns(connection, store, chunk)
         _fetch_indexes(connection, store, chunk)
+    store.executemany(
+        "UPDATE copied_table SET via_schema = ?, via_name = ? WHERE oid = ?",
+        [(row[3], row[4], row[0]) for row in connection.execute(query("rerouted_partitions")).fetchall()],
+    )
     store.executemany("INSERT INTO namespace VALUES (?, ?)", connection.execute(query("namespaces")).fetchall())
     store.executemany(
         "INSERT INTO partitioned_table (oid, schema, name, is_root) VALUES (?, ?, ?, ?)",

@@ -72,6 +72,8 @@ class _Side:
     endpoint: Endpoint
     snapshot: str
     relations: dict[Name, list[str]]
+    roots: frozenset[Name]
+    """Compared as a whole: their rows may be in other partitions on the other side."""
     sequences: list[Name]
 
     @property
@@ -111,14 +113,17 @@ def _opened(endpoint: Endpoint) -> Iterator[_Side]:
             begin_under(connection, None)
             row = connection.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
             found = connection.execute(query("compared_relations")).fetchall()
+            rerouted = connection.execute(query("rerouted_partitions")).fetchall()
             sequences = connection.execute(query("sequences")).fetchall()
+        leaves = {Name(row[1], row[2]): Name(row[3], row[4]) for row in rerouted}
         yield _Side(
             endpoint=endpoint,
             snapshot=str(row[0]) if row else "",
             relations={
-                Name(schema, name): orjson.loads(columns or "[]")
+                leaves.get(Name(schema, name), Name(schema, name)): orjson.loads(columns or "[]")
                 for schema, name, columns, _pages in sorted(found, key=lambda relation: -relation[3])
             },
+            roots=frozenset(leaves.values()),
             sequences=sorted(Name(sequence[1], sequence[2]) for sequence in sequences),
         )
 
@@ -127,12 +132,13 @@ def _compare_table(one: _Side, other: _Side, name: Name, stop: Stop) -> TableCom
     stop.check()
     for side in (one, other):
         if name not in side.relations:
-            return TableComparison(name, None, None, f"does not exist on the {side.side}")
+            return TableComparison(name, None, None, f"does not exist, or was never filled, on the {side.side}")
     columns = one.relations[name]
     differing = sorted(set(columns) ^ set(other.relations[name]))
     if differing:
         return TableComparison(name, None, None, f"columns that are not on both sides: {', '.join(differing)}")
-    found = _on_both(one, other, lambda reader: _table_checksum(reader, name, columns), stop)
+    only = name not in one.roots
+    found = _on_both(one, other, lambda reader: _table_checksum(reader, name, columns, only=only), stop)
     return TableComparison(name, *found)
 
 
@@ -155,12 +161,12 @@ def _hash(connection: Connection, text: str) -> str:
     return f"('x' || substr(md5({text}), 1, 16))::bit(64)::bigint"
 
 
-def _table_checksum(connection: Connection, name: Name, columns: Sequence[str]) -> Checksum:
+def _table_checksum(connection: Connection, name: Name, columns: Sequence[str], *, only: bool) -> Checksum:
     row_text = f"ROW({', '.join(quote_ident(column) for column in columns)})::text"
     # The subquery keeps its rows: the text would be made once for each use otherwise.
     row = connection.execute(
         f"SELECT count(*), sum({_hash(connection, 'r')}) FROM"  # noqa: S608
-        f' (SELECT {row_text} COLLATE "C" AS r FROM ONLY {name.sql} OFFSET 0) AS rows'
+        f' (SELECT {row_text} COLLATE "C" AS r FROM {"ONLY " if only else ""}{name.sql} OFFSET 0) AS rows'
     ).fetchone()
     return _checksum(row)
 

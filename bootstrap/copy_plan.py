@@ -95,7 +95,8 @@ def plan_parts(store: CatalogStore, source: Endpoint, snapshot: str, split: Spli
     if standby and split.larger_than > 0:
         logger.warning("The source is a standby: tables are not split")
         split = Split()
-    large = [row for row in tables if parts_wanted(row["bytes"], split) > 1]
+    # Partitions whose rows go elsewhere on the target cannot be emptied one by one, so they are copied whole.
+    large = [row for row in tables if parts_wanted(row["bytes"], split) > 1 and row["via_name"] is None]
     plans = {row["oid"]: [PartRange("whole")] for row in tables}
     if large:
         with source.connect("plan") as connection, server_errors(Side.SOURCE, "reading the bounds of large tables"):

@@ -94,17 +94,20 @@ def mark_copied(store: CatalogStore, oid: int) -> bool:
 
 def _unfinished(store: CatalogStore) -> list[Row]:
     return store.rows(
-        "SELECT t.oid, t.schema, t.name, t.filenode, t.part_key, p.part, p.parts, p.kind, p.lower, p.upper,"
-        " p.bytes_estimate FROM copy_part p JOIN copied_table t ON t.oid = p.table_oid"
+        "SELECT t.oid, t.schema, t.name, t.via_schema, t.via_name, t.filenode, t.part_key,"
+        " p.part, p.parts, p.kind, p.lower, p.upper, p.bytes_estimate FROM copy_part p JOIN copied_table t ON t.oid = p.table_oid"
         " WHERE p.state NOT IN ('done', 'gone') ORDER BY p.bytes_estimate DESC, t.oid, p.part"
     )
 
 
 def _job(store: CatalogStore, row: Row, *, binary: bool, truncatable: Callable[[int], bool]) -> CopyJob:
-    whole = row["parts"] == 1 and truncatable(row["oid"])
+    name = Name(row["schema"], row["name"])
+    into = Name(row["via_schema"], row["via_name"]) if row["via_name"] else name
+    whole = row["parts"] == 1 and into == name and truncatable(row["oid"])
     return CopyJob(
         oid=row["oid"],
-        name=Name(row["schema"], row["name"]),
+        name=name,
+        into=into,
         filenode=row["filenode"],
         part=row["part"],
         parts=row["parts"],

@@ -74,6 +74,7 @@ class CopyJob:
 
     oid: int
     name: Name
+    into: Name
     filenode: int
     part: int
     parts: int
@@ -105,7 +106,7 @@ def copy_in_statement(job: CopyJob, columns: list[str]) -> str:
     options = ["FREEZE"] if job.freeze else []
     options += ["FORMAT binary"] if job.binary else []
     form = f" WITH ({', '.join(options)})" if options else ""
-    return f"COPY {job.name.sql}{chosen} FROM STDIN{form}"
+    return f"COPY {job.into.sql}{chosen} FROM STDIN{form}"
 
 
 def copy_part(session: CopySession, job: CopyJob, store: CatalogStore, activity: Activity, stop: Stop) -> None:

@@ -35,6 +35,8 @@ CREATE TABLE copied_table (
     rows integer NOT NULL,              -- planner's estimate, -1 when unknown
     bytes integer NOT NULL,             -- with TOAST
     part_key text,                      -- integer column with a unique index
+    via_schema text,                    -- the root that rows are written through, when its partitions differ on the
+    via_name text,                      -- target
     replica_identity_index text,
     clustered_index text,
     frozen integer NOT NULL DEFAULT 0,  -- copied with FREEZE

@@ -1,0 +1,1 @@
+"""A complete clone between two throw-away servers, and the servers and the data set that it needs."""

@@ -1,0 +1,5 @@
+"""The suite's fixtures, by module."""
+
+from __future__ import annotations
+
+pytest_plugins = ["tests.fix_servers", "tests.fix_command"]

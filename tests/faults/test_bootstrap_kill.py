@@ -1,0 +1,147 @@
+"""Kill a clone at every failpoint, resume it, and compare the target with what the snapshot saw, row by row."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pgcopydb.runtime.failpoint import NAMES
+from tests.content import assert_same_content, assert_same_schema
+from tests.fix_command import Command
+from tests.fix_servers import Database, Servers
+from tests.wait import wait_until
+
+DATA = Path(__file__).with_name("bootstrap.sql")
+OPTIONS = ("--table-jobs", "2", "--index-jobs", "2", "--split-tables-larger-than", "400kB")
+
+# No extension that comes with the servers has configuration tables: its failpoint is walked beside its own tests.
+ELSEWHERE = {"extension_data.after_commit"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A source that is written to, and a copy of it as it was."""
+
+    source: Database
+    reference: Database
+    target: Database
+
+
+@pytest.fixture(scope="module")
+def loaded(servers: Servers) -> Iterator[Database]:
+    cluster = servers.get(15)
+    database = Database(cluster, "kill_loaded")
+    cluster.create_database(database.name)
+    database.execute(DATA.read_text())
+    database.execute("VACUUM ANALYZE")
+    yield database
+    cluster.drop_database(database.name)
+
+
+@pytest.fixture
+def case(loaded: Database, source_db: Database, target_db: Database) -> Iterator[Case]:
+    cluster = loaded.cluster
+    cluster.drop_database(source_db.name)
+    cluster.create_database(source_db.name, template=loaded.name)
+    source_db.execute(f"ALTER DATABASE {source_db.name} SET work_mem = '7MB'")
+    yield Case(source_db, loaded, target_db)
+
+
+def write_on_source(source: Database) -> None:
+    """What a snapshot that was lost would let in."""
+    source.execute(
+        "INSERT INTO keyed VALUES (1000000, 'too late', 0); DELETE FROM keyed WHERE id <= 100;"
+        "UPDATE keyless SET t = 'changed' WHERE i = 7; INSERT INTO identified VALUES (500, 'too late')"
+    )
+
+
+def done_parts(workdir: Path) -> dict[tuple[int, int], float]:
+    with sqlite3.connect(f"file:{workdir}/schema/source.db?mode=ro", uri=True) as store:
+        rows = store.execute("SELECT table_oid, part, finished FROM copy_part WHERE state = 'done'").fetchall()
+    store.close()
+    return {(oid, part): finished for oid, part, finished in rows}
+
+
+def servers_of(case: Case) -> tuple[str, ...]:
+    return ("--source", case.source.dsn, "--target", case.target.dsn)
+
+
+def assert_complete(case: Case) -> None:
+    assert_same_content(case.reference.dsn, case.target.dsn)
+    assert_same_schema(case.reference.dsn, case.target.dsn)
+    settings = case.target.fetch(
+        "SELECT setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
+        " WHERE d.datname = current_database()"
+    )
+    assert settings == [(["work_mem=7MB"],)]
+
+
+def leftovers(database: Database) -> list[tuple[str]]:
+    return database.fetch(
+        "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'pgcopydb%'"
+        " AND datname = current_database() AND application_name NOT LIKE '% snapshot %'"
+    )
+
+
+@pytest.mark.parametrize("name", sorted(NAMES - ELSEWHERE))
+def test_killed_and_resumed(name: str, case: Case, pgcopydb: Command, workdir_path: Path) -> None:
+    holder = pgcopydb.start("snapshot", "--source", case.source.dsn, "--dir", workdir_path)
+    wait_until((workdir_path / "snapshot").exists, 20, "the snapshot to be held")
+    killed = pgcopydb.run(
+        "clone",
+        *servers_of(case),
+        "--dir",
+        workdir_path,
+        *OPTIONS,
+        env={"PGCOPYDB_FAILPOINTS": f"{name}=kill"},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    before = done_parts(workdir_path)
+    write_on_source(case.source)
+    resumed = pgcopydb.run("clone", *servers_of(case), "--dir", workdir_path, *OPTIONS, "--resume")
+    assert "hint" not in resumed.stderr
+    after = done_parts(workdir_path)
+    assert before.items() <= after.items(), "a part that was done was copied again"
+    os.kill(holder.pid, signal.SIGTERM)
+    holder.wait()
+    assert_complete(case)
+    assert leftovers(case.source) == leftovers(case.target) == []
+
+
+@pytest.mark.parametrize("passes", [2, 5, 9])
+@pytest.mark.parametrize("name", ["copy.before_commit", "copy.after_commit", "index.after_create"])
+def test_killed_later(name: str, passes: int, case: Case, pgcopydb: Command, workdir_path: Path) -> None:
+    arguments = ("clone", *servers_of(case), "--dir", workdir_path, *OPTIONS)
+    killed = pgcopydb.run(*arguments, env={"PGCOPYDB_FAILPOINTS": f"{name}=kill@{passes}"}, check=False)
+    if killed.returncode == 0:
+        pytest.skip(f"a clone passes {name} less than {passes} times")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    pgcopydb.run(*arguments, "--resume", "--not-consistent")
+    assert_complete(case)
+
+
+def test_a_second_resume_does_nothing(case: Case, pgcopydb: Command, workdir_path: Path) -> None:
+    arguments = ("clone", *servers_of(case), "--dir", workdir_path, *OPTIONS)
+    pgcopydb.run(*arguments)
+    before = case.target.fetch("SELECT pg_current_wal_insert_lsn(), xmin FROM keyed LIMIT 1")
+    again = pgcopydb.run(*arguments, "--resume")
+    assert "nothing is left to do" in again.stderr
+    assert case.target.fetch("SELECT pg_current_wal_insert_lsn(), xmin FROM keyed LIMIT 1")[0][1] == before[0][1]
+
+
+def test_a_lost_snapshot_is_refused(case: Case, pgcopydb: Command, workdir_path: Path) -> None:
+    arguments = ("clone", *servers_of(case), "--dir", workdir_path, *OPTIONS)
+    killed = pgcopydb.run(*arguments, env={"PGCOPYDB_FAILPOINTS": "copy.after_mark=kill"}, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    write_on_source(case.source)
+    refused = pgcopydb.run(*arguments, "--resume", check=False)
+    assert refused.returncode == 3
+    assert "the snapshot that the finished tables were read under is gone" in refused.stderr
+    assert "--not-consistent" in refused.stderr
