@@ -95,7 +95,8 @@ def mark_copied(store: CatalogStore, oid: int) -> bool:
 def _unfinished(store: CatalogStore) -> list[Row]:
     return store.rows(
         "SELECT t.oid, t.schema, t.name, t.via_schema, t.via_name, t.filenode, t.part_key,"
-        " p.part, p.parts, p.kind, p.lower, p.upper, p.bytes_estimate FROM copy_part p JOIN copied_table t ON t.oid = p.table_oid"
+        " p.part, p.parts, p.kind, p.lower, p.upper, p.bytes_estimate"
+        " FROM copy_part p JOIN copied_table t ON t.oid = p.table_oid"
         " WHERE p.state NOT IN ('done', 'gone') ORDER BY p.bytes_estimate DESC, t.oid, p.part"
     )
 

@@ -41,6 +41,10 @@ _INDEX: Final = 1259
 _CONSTRAINT: Final = 2606
 _REFRESHES: Final = frozenset({"MATERIALIZED VIEW DATA"})
 
+_ATTACHED: Final = frozenset({"INDEX", "CONSTRAINT", "INDEX ATTACH"})
+"""Of partitioned tables, and of materialized views that hold no rows yet: work on the catalogs alone. Attaching locks
+parents and partitions in another order than the rest of post-data does; side by side they deadlock."""
+
 
 def restore_post_data(
     store: CatalogStore,
@@ -100,18 +104,21 @@ def _restore(
     logger.info("Restoring post-data (%d entries) with %d jobs, pg_restore %s", len(missing), jobs, tools.restore)
     failpoint("post_data.before_restore")
     errors = [f"{entry}: an object of this name stood on the target before" for entry in conflicts]
-    if missing:
-        reported = restore(
-            workdir,
-            target,
-            tools.restore,
-            missing,
-            section="post-data",
-            flags=[*option_flags(options), f"--jobs={jobs}"],
-            tolerate=tools.restore_too_new,
-            stop=stop,
-        )
-        errors.extend(str(error) for error in reported)
+    first = [entry for entry in missing if entry.kind in _ATTACHED]
+    rest = [entry for entry in missing if entry.kind not in _ATTACHED]
+    for chosen, parallel in ((first, 1), (rest, jobs)):
+        if chosen:
+            reported = restore(
+                workdir,
+                target,
+                tools.restore,
+                chosen,
+                section="post-data",
+                flags=[*option_flags(options), f"--jobs={parallel}"],
+                tolerate=tools.restore_too_new,
+                stop=stop,
+            )
+            errors.extend(str(error) for error in reported)
     failpoint("post_data.after_restore")
     return errors
 

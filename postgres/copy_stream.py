@@ -87,10 +87,10 @@ def _copy_through_libpq(
     cancel: CancelToken,
     on_bytes: Callable[[int], None],
 ) -> tuple[int, int, int]:
+    side = Side.TARGET
     size = 0
-    with source.cursor() as reader, target.cursor() as writer:
-        side = Side.TARGET
-        try:
+    try:
+        with source.cursor() as reader, target.cursor() as writer:
             with writer.copy(copy_in.encode()) as copy:
                 side = Side.SOURCE
                 with reader.copy(copy_out.encode()) as rows:
@@ -103,8 +103,8 @@ def _copy_through_libpq(
                         size += len(batch)
                         on_bytes(len(batch))
                 side = Side.TARGET
-        except psycopg.Error as exc:
-            if cancel.is_set():
-                raise Stopped("the copy was cancelled", hint="Continue with --resume.") from exc
-            raise classify(side, exc, "copying rows") from exc
-        return reader.rowcount, writer.rowcount, size
+            return reader.rowcount, writer.rowcount, size
+    except psycopg.Error as exc:
+        if cancel.is_set():
+            raise Stopped("the copy was cancelled", hint="Continue with --resume.") from exc
+        raise classify(side, exc, "copying rows") from exc

@@ -12,8 +12,9 @@ import functools
 import os
 import re
 import subprocess
-from collections.abc import Collection, Generator, Sequence
-from contextlib import closing
+import uuid
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,9 @@ from psycopg import conninfo, sql
 from demo.clusters import find_major
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+Relation = tuple[str, str, str, bool, list[str]]
+"""Schema, name, kind, whether it can be read, and the names of its columns in alphabetical order: the order in a table
+may be another one in a good copy, for inherited columns come first there."""
 
 OWN_SCHEMAS: Final = ("pgcopydb",)
 """What a tool keeps in the databases for itself."""
@@ -39,7 +43,10 @@ _SESSION: Final = (
 
 _RELATIONS: Final = """
 SELECT n.nspname, c.relname, CASE c.relkind WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' ELSE 'table' END,
-    c.relispopulated
+    c.relispopulated, ARRAY(
+        SELECT a.attname FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        ORDER BY a.attname
+    )::text[]
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'm', 'S') AND c.relpersistence <> 't'
     AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND NOT n.nspname = ANY (%s)
@@ -100,11 +107,7 @@ def assert_same_content(
     with _connect(source_dsn) as source, _connect(target_dsn) as target:
         of_source, of_target = (_relations(each, ignore_schemas, ignore_tables) for each in (source, target))
         _assert_equal("tables, materialized views and sequences", of_source, of_target)
-        differences = [
-            difference
-            for schema, name, kind, populated in of_source
-            if populated and (difference := _compare(source, target, kind, sql.Identifier(schema, name)))
-        ]
+        differences = [difference for each in of_source if (difference := _compare(source, target, each))]
         assert not differences, "\n".join(differences)
         _assert_equal("large objects", *(each.execute(_LARGE_OBJECTS).fetchall() for each in (source, target)))
 
@@ -119,21 +122,35 @@ def assert_same_schema(
 ) -> None:
     """What ``pg_dump --schema-only`` says, the settings easily lost, and the settings of the database itself.
 
-    Both sides are dumped by one ``pg_dump``: the oldest on this machine that reads both servers.
+    Both sides are dumped by one ``pg_dump``: the oldest on this machine that reads both servers. Servers of two majors
+    describe one and the same object in other words (views without their tables' names from 16 on, NOT NULL as a
+    constraint from 18 on), so the source's schema is restored beside the target first, and that copy is compared.
     """
-    with _connect(source_dsn) as source, _connect(target_dsn) as target:
-        pg_dump = _pg_dump_for(max(each.info.server_version // 10000 for each in (source, target)))
-        options = [*pg_dump_options, *(f'--exclude-schema="{name}"' for name in ignore_schemas)]
-        _assert_equal("the schema", *(normalised(_dump(pg_dump, dsn, options)) for dsn in (source_dsn, target_dsn)))
+    options = [*pg_dump_options, *(f'--exclude-schema="{name}"' for name in ignore_schemas)]
+    with _connect(source_dsn) as source, _connect(target_dsn) as target, ExitStack() as stack:
+        of_source, of_target = (each.info.server_version // 10000 for each in (source, target))
+        program = _program("pg_dump", max(of_source, of_target))
+        compared = source_dsn
+        if of_source != of_target:
+            compared = stack.enter_context(_restored_beside(source_dsn, of_source, target, target_dsn, options))
+        # MAINTAIN came with 17. A tool that knows it takes ALL of an older server for less than its own ALL.
+        maintain = (of_source < 17) == (of_target < 17)
+        dumps = (_dump(program, dsn, options).decode() for dsn in (compared, target_dsn))
+        _assert_equal("the schema", *(normalised(dump, maintain=maintain) for dump in dumps))
         queries = {**_EASILY_LOST, **({"settings of the database": _DATABASE_SETTINGS} if database_settings else {})}
         for what, query in queries.items():
             _assert_equal(what, *(sorted(map(repr, each.execute(query.encode()))) for each in (source, target)))
 
 
-def normalised(dump: str) -> list[str]:
-    """The lines of a plain schema dump, entry by entry in the order of their names, without what has no meaning."""
-    entries = re.split(r"(?m)^--\n(?=-- Name: )", dump)[1:]
-    return [line for entry in sorted(_without_noise(entry) for entry in entries) for line in entry.splitlines()]
+def normalised(dump: str, *, maintain: bool = True) -> list[str]:
+    """The lines of a plain schema dump, entry by entry in the order of their names, without what has no meaning.
+
+    ``maintain`` says whether the privilege of that name is compared.
+    """
+    entries = [_without_noise(entry) for entry in re.split(r"(?m)^--\n(?=-- Name: )", dump)[1:]]
+    if not maintain:
+        entries = [_ON_TABLE.sub(_without_maintain, entry) for entry in entries]
+    return [line for entry in sorted(entries) for line in entry.splitlines()]
 
 
 _NOISE: Final = re.compile(
@@ -141,14 +158,45 @@ _NOISE: Final = re.compile(
     # Said where the previous entry left something else: it depends on the order. Catalog queries compare the fact.
     r"|^SET default_(?:tablespace|table_access_method) = .*;$"
     # The server's own bookkeeping in pg_attribute.attoptions.
-    r"|^ALTER TABLE (?:ONLY )?.* ALTER COLUMN .* SET \(pg_attver=\d+\);$"
+    r"|^ALTER TABLE (?:ONLY )?.* ALTER COLUMN .* SET \(\"?pg_attver\"?='?\d+'?\);$"
     r"|^-- PostgreSQL database dump complete$|^--$",
     re.MULTILINE,
 )
+_ON_TABLE: Final = re.compile(
+    r"^(.*\b(?:GRANT|REVOKE)(?: GRANT OPTION FOR)?) ([A-Z,]+) (ON TABLES? .*\n?)", re.MULTILINE
+)
+_ALL_ON_TABLE: Final = "SELECT,INSERT,REFERENCES,DELETE,TRIGGER,TRUNCATE,UPDATE"
 
 
 def _without_noise(entry: str) -> str:
-    return re.sub(r"\n{2,}", "\n", _NOISE.sub("", entry)).strip()
+    lines = [line for line in _NOISE.sub("", entry).splitlines() if line]
+    if any(line.startswith("INHERITS (") for line in lines):
+        # pg_dump puts inherited columns first, and an adopted table may have them anywhere.
+        lines[1:] = sorted(line.rstrip(",") for line in lines[1:])
+    return "\n".join(lines)
+
+
+def _without_maintain(statement: re.Match[str]) -> str:
+    command, privileges, rest = statement.groups()
+    privileges = privileges.replace("ALL", _ALL_ON_TABLE)
+    kept = ",".join(sorted(set(privileges.split(",")) - {"MAINTAIN"}))
+    return f"{command} {kept} {rest}" if kept else ""
+
+
+@contextmanager
+def _restored_beside(
+    source_dsn: str, major: int, target: Connection, target_dsn: str, options: Sequence[str]
+) -> Iterator[str]:
+    """The source's schema in a database of its own on the target's server, put there by the source's own tools."""
+    name = f"content_{uuid.uuid4().hex}"
+    dsn = conninfo.make_conninfo(target_dsn, dbname=name)
+    target.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    try:
+        dump = _dump(_program("pg_dump", major), source_dsn, ["--format=custom", *options])
+        _run([_program("pg_restore", major), "--exit-on-error"], dsn, dump)
+        yield dsn
+    finally:
+        target.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _connect(dsn: str) -> Connection:
@@ -157,20 +205,25 @@ def _connect(dsn: str) -> Connection:
 
 def _relations(
     connection: Connection, ignore_schemas: Collection[str], ignore_tables: Collection[tuple[str, str]]
-) -> list[tuple[str, str, str, bool]]:
+) -> list[Relation]:
     rows = connection.execute(_RELATIONS, [list(ignore_schemas)]).fetchall()
-    return [(row[0], row[1], row[2], row[3]) for row in rows if (row[0], row[1]) not in ignore_tables]
+    return [(row[0], row[1], row[2], row[3], row[4]) for row in rows if (row[0], row[1]) not in ignore_tables]
 
 
-def _compare(source: Connection, target: Connection, kind: str, name: sql.Identifier) -> str | None:
+def _compare(source: Connection, target: Connection, relation: Relation) -> str | None:
     """What differs in one relation: the first two rows that are not the same, in the order of their text."""
+    schema, table, kind, populated, columns = relation
+    if not populated:
+        return None
+    name = sql.Identifier(schema, table)
     if kind == "sequence":
         query = sql.SQL("COPY (SELECT last_value, is_called FROM {}) TO STDOUT").format(name)
     else:
         # A row as one text tells NULL from '', and holds every column; ONLY, because children are compared too.
-        query = sql.SQL(
-            'COPY (SELECT ROW(r.*)::text FROM ONLY {} AS r ORDER BY ROW(r.*)::text COLLATE "C") TO STDOUT'
-        ).format(name)
+        row = sql.SQL("ROW({})").format(sql.SQL(", ").join(sql.Identifier("r", column) for column in columns))
+        query = sql.SQL('COPY (SELECT {0}::text FROM ONLY {1} AS r ORDER BY {0}::text COLLATE "C") TO STDOUT').format(
+            row, name
+        )
     with closing(_rows(source, query)) as of_source, closing(_rows(target, query)) as of_target:
         pairs = enumerate(zip_longest(of_source, of_target), 1)
         difference = next(((number, *pair) for number, pair in pairs if pair[0] != pair[1]), None)
@@ -212,32 +265,32 @@ def _assert_equal(what: str, source: Sequence[object], target: Sequence[object])
 
 
 @functools.cache
-def _pg_dump_for(major: int) -> Path:
+def _program(name: str, major: int) -> Path:
+    """The oldest client program on this machine that is new enough for a server."""
     for candidate in (each for each in _MAJORS if each >= major):
         folder = find_major(candidate)
-        if folder is not None and os.access(folder / "pg_dump", os.X_OK):
-            return folder / "pg_dump"
-    raise AssertionError(f"no pg_dump on this machine reads PostgreSQL {major}")
+        if folder is not None and os.access(folder / name, os.X_OK):
+            return folder / name
+    raise AssertionError(f"no {name} on this machine is new enough for PostgreSQL {major}")
 
 
-def _dump(pg_dump: Path, dsn: str, options: Sequence[str]) -> str:
+def _dump(pg_dump: Path, dsn: str, options: Sequence[str]) -> bytes:
+    # A word is reserved on one major and not on another: quoted are all of them.
+    return _run([pg_dump, "--schema-only", "--quote-all-identifiers", *options], dsn)
+
+
+def _run(argv: Sequence[str | Path], dsn: str, stdin: bytes = b"") -> bytes:
     parts = {name: str(value) for name, value in conninfo.conninfo_to_dict(dsn).items() if value is not None}
     password = parts.pop("password", None)
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
     if password is not None:
         environment["PGPASSWORD"] = password
-    # A word is reserved on one major and not on another: quoted are all of them.
     done = subprocess.run(
-        [
-            pg_dump,
-            "--schema-only",
-            "--quote-all-identifiers",
-            *options,
-            f"--dbname={conninfo.make_conninfo('', **parts)}",
-        ],
+        [*argv, f"--dbname={conninfo.make_conninfo('', **parts)}"],
         check=False,
+        input=stdin,
         capture_output=True,
         env=environment,
     )
-    assert done.returncode == 0, f"pg_dump failed: {done.stderr.decode(errors='replace')}"
-    return done.stdout.decode()
+    assert done.returncode == 0, f"{argv[0]} failed: {done.stderr.decode(errors='replace')}"
+    return done.stdout

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,25 +87,31 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture
 def source_db(servers: Servers) -> Iterator[Database]:
-    yield from _database(servers.get(15), "source")
+    with fresh_database(servers.get(15), "source") as database:
+        yield database
 
 
 @pytest.fixture
 def target_db(servers: Servers) -> Iterator[Database]:
-    yield from _database(servers.get(15, "target"), "target")
+    with fresh_database(servers.get(15, "target"), "target") as database:
+        yield database
 
 
 @pytest.fixture(params=VERSION_PAIRS, ids=lambda pair: f"{pair[0]}->{pair[1]}")
 def db_pair(request: pytest.FixtureRequest, servers: Servers) -> Iterator[DbPair]:
-    source_major, target_major = request.param
-    for source in _database(servers.get(source_major), "source"):
-        for target in _database(servers.get(target_major, "target"), "target"):
-            yield DbPair(source, target)
+    source, target = request.param
+    with (
+        fresh_database(servers.get(source), "source") as source_database,
+        fresh_database(servers.get(target, "target"), "target") as target_database,
+    ):
+        yield DbPair(source_database, target_database)
 
 
-def _database(cluster: Cluster, word: str) -> Iterator[Database]:
+@contextmanager
+def fresh_database(cluster: Cluster, word: str, **options: str) -> Iterator[Database]:
+    """An empty database whose name begins with ``word``; gone in the end, whoever is still connected."""
     database = Database(cluster, f"{word}_{next(_names)}")
-    cluster.create_database(database.name)
+    cluster.create_database(database.name, **options)
     try:
         yield database
     finally:
