@@ -8,7 +8,6 @@ one worker.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -61,8 +60,7 @@ def start_copy(
         return CopySession(source_connection, target_connection, snapshot.id, snapshot.content)
 
     def work(session: CopySession, job: CopyJob) -> None:
-        copy_part(session, job, store, activity, stop)
-        if mark_copied(store, job.oid):
+        if copy_part(session, job, store, activity, stop):
             on_copied(job.oid)
 
     pool = WorkerPool(
@@ -78,18 +76,6 @@ def start_copy(
         job = _job(store, row, binary=binary, truncatable=truncatable)
         pool.submit(job, cost=job.bytes_estimate)
     return pool
-
-
-def mark_copied(store: CatalogStore, oid: int) -> bool:
-    """Note that a table is complete; true for the one caller that finds its last part done."""
-    return (
-        store.execute(
-            "UPDATE copied_table SET copied = ? WHERE oid = ? AND copied IS NULL AND NOT EXISTS"
-            " (SELECT 1 FROM copy_part p WHERE p.table_oid = copied_table.oid AND p.state NOT IN ('done', 'gone'))",
-            (time.time(), oid),
-        )
-        == 1
-    )
 
 
 def _unfinished(store: CatalogStore) -> list[Row]:

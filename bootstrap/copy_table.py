@@ -27,7 +27,7 @@ from pgcopydb.postgres.classify import classify, server_errors
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.copy_stream import CancelToken, CopyCounts, copy_between
-from pgcopydb.postgres.names import Name, quote_ident
+from pgcopydb.postgres.names import Name, quote_ident, quote_literal
 from pgcopydb.runtime.errors import PgcopydbError, SourceError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.stop import Stop
@@ -109,16 +109,18 @@ def copy_in_statement(job: CopyJob, columns: list[str]) -> str:
     return f"COPY {job.into.sql}{chosen} FROM STDIN{form}"
 
 
-def copy_part(session: CopySession, job: CopyJob, store: CatalogStore, activity: Activity, stop: Stop) -> None:
-    """Raises ``SourceError`` or ``TargetError``; both connections can then be used again, or are closed."""
+def copy_part(session: CopySession, job: CopyJob, store: CatalogStore, activity: Activity, stop: Stop) -> bool:
+    """True for the one part that makes its table complete.
+
+    Raises ``SourceError`` or ``TargetError``; both connections can then be used again, or are closed.
+    """
     if _committed_before(session, job, store, stop):
-        return
+        return _mark(store, job, "done")
     task = activity.begin(f"copying {job}", job.oid)
     try:
         if not _still_there(session, job):
             logger.warning("%s was dropped on the source meanwhile; it is left out", job)
-            _mark(store, job, "gone")
-            return
+            return _mark(store, job, "gone")
         xid = _begin_target(session, job)
         _mark_running(store, job, xid, session.snapshot_content)
         failpoint("copy.after_truncate")
@@ -127,8 +129,9 @@ def copy_part(session: CopySession, job: CopyJob, store: CatalogStore, activity:
         with server_errors(Side.TARGET, f"committing {job}"):
             session.target.execute("COMMIT")
         failpoint("copy.after_commit")
-        _mark(store, job, "done", counts)
+        complete = _mark(store, job, "done", counts)
         failpoint("copy.after_mark")
+        return complete
     except PgcopydbError:
         _roll_back(session)
         raise
@@ -144,7 +147,7 @@ def _columns(store: CatalogStore, job: CopyJob) -> list[str]:
 
 
 def _committed_before(session: CopySession, job: CopyJob, store: CatalogStore, stop: Stop) -> bool:
-    """Whether an attempt whose end was never heard of has in fact committed; its mark is then made up for."""
+    """Whether an attempt whose end was never heard of has in fact committed."""
     row = store.row("SELECT state, xid FROM copy_part WHERE table_oid = ? AND part = ?", (job.oid, job.part))
     if row is None or row["state"] != "running" or row["xid"] is None:
         return False
@@ -157,7 +160,6 @@ def _committed_before(session: CopySession, job: CopyJob, store: CatalogStore, s
         )
     if found is Outcome.COMMITTED:
         logger.info("%s had been copied before the interruption", job)
-        _mark(store, job, "done")
     return found is Outcome.COMMITTED
 
 
@@ -167,11 +169,13 @@ def _still_there(session: CopySession, job: CopyJob) -> bool:
         session.tables_read += 1
         if session.tables_read > _TABLES_PER_TRANSACTION:
             session.renew_source_transaction()
-        session.source.execute(f"LOCK TABLE ONLY {job.name.sql} IN ACCESS SHARE MODE")
-        row = session.source.execute(
-            "SELECT to_regclass(%s)::oid::bigint, pg_catalog.pg_relation_filenode(%s::oid)::bigint",
-            (job.name.sql, job.oid),
-        ).fetchone()
+        cursor = session.source.execute(
+            f"LOCK TABLE ONLY {job.name.sql} IN ACCESS SHARE MODE;"
+            f"SELECT to_regclass({quote_literal(job.name.sql)})::oid::bigint,"
+            f" pg_catalog.pg_relation_filenode({job.oid}::oid)::bigint"
+        )
+        cursor.nextset()
+        row = cursor.fetchone()
     except psycopg.Error as exc:
         if exc.sqlstate not in _GONE:
             raise classify(Side.SOURCE, exc, f"locking {job}") from exc
@@ -232,7 +236,19 @@ def _mark_running(store: CatalogStore, job: CopyJob, xid: str, snapshot: str) ->
     )
 
 
-def _mark(store: CatalogStore, job: CopyJob, state: str, counts: CopyCounts | None = None) -> None:
+def mark_copied(store: CatalogStore, oid: int) -> bool:
+    """Note that a table is complete; true for the one caller that finds its last part done."""
+    return (
+        store.execute(
+            "UPDATE copied_table SET copied = ? WHERE oid = ? AND copied IS NULL AND NOT EXISTS"
+            " (SELECT 1 FROM copy_part p WHERE p.table_oid = copied_table.oid AND p.state NOT IN ('done', 'gone'))",
+            (time.time(), oid),
+        )
+        == 1
+    )
+
+
+def _mark(store: CatalogStore, job: CopyJob, state: str, counts: CopyCounts | None = None) -> bool:
     with store.transaction():
         store.execute(
             "UPDATE copy_part SET state = ?, finished = ?, started = coalesce(started, ?), rows = ?, bytes = ?"
@@ -249,3 +265,4 @@ def _mark(store: CatalogStore, job: CopyJob, state: str, counts: CopyCounts | No
         )
         if job.freeze and state == "done":
             store.execute("UPDATE copied_table SET frozen = 1 WHERE oid = ?", (job.oid,))
+        return mark_copied(store, job.oid)

@@ -1,7 +1,8 @@
 """Rows that users put into the configuration tables of extensions (``pg_extension_config_dump``).
 
 The tables belong to their extension and are made by CREATE EXTENSION, possibly with rows of its own. Only rows that are
-not on the target yet are inserted, so a second run adds nothing. Step ``extension_data``.
+not on the target yet are inserted, so a second run adds nothing; a row of the same key that differs is an error, never
+overwritten. Step ``extension_data``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Final
 
 from pgcopydb.bootstrap.options import RestoreOptions
 from pgcopydb.bootstrap.queries import query
@@ -19,10 +21,14 @@ from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.copy_stream import CancelToken, copy_between
 from pgcopydb.postgres.names import Name, quote_ident
+from pgcopydb.runtime.errors import TargetError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.stop import Stop
 
 logger = logging.getLogger(__name__)
+
+_NOT_THERE: Final = frozenset({"42P01", "3F000", "42703"})
+_DUPLICATE: Final = "23505"
 
 
 def fetch_extensions(connection: Connection, store: CatalogStore) -> None:
@@ -38,7 +44,7 @@ def fetch_extensions(connection: Connection, store: CatalogStore) -> None:
 def copy_extension_data(
     store: CatalogStore, source: Endpoint, target: Endpoint, snapshot: str, options: RestoreOptions, stop: Stop
 ) -> None:
-    """Raises when a configuration table is missing on the target: its extension is of another version there."""
+    """Raises when a configuration table is missing on the target, or has a row that contradicts the source's."""
     if store.step_done("extension_data"):
         return
     pending = store.rows("SELECT * FROM extension_config WHERE state <> 'done' ORDER BY position, oid")
@@ -52,12 +58,28 @@ def copy_extension_data(
                     begin_under(reader, snapshot)
                 for row in pending:
                     stop.check()
-                    _copy(reader, writer, row)
+                    _copy_or_explain(reader, writer, row, stop)
                     failpoint("extension_data.after_commit")
                     store.execute("UPDATE extension_config SET state = 'done' WHERE oid = ?", (row["oid"],))
 
 
-def _copy(reader: Connection, writer: Connection, row: Row) -> None:
+def _copy_or_explain(reader: Connection, writer: Connection, row: Row, stop: Stop) -> None:
+    try:
+        _copy(reader, writer, row, stop)
+    except TargetError as error:
+        hint = error.hint
+        if error.sqlstate in _NOT_THERE:
+            hint = (
+                f"Install the source's version of extension {row['extension']} on the target, then go on with --resume."
+            )
+        elif error.sqlstate == _DUPLICATE:
+            hint = (
+                "Remove the row of this key from the target or make it equal to the source's, then go on with --resume."
+            )
+        raise TargetError(error.message, hint=hint, kind=error.kind, sqlstate=error.sqlstate) from error
+
+
+def _copy(reader: Connection, writer: Connection, row: Row, stop: Stop) -> None:
     name = Name(row["schema"], row["name"])
     logger.debug("copying the configuration data of extension %s: %s", row["extension"], name)
     if row["kind"] == "S":
@@ -72,7 +94,7 @@ def _copy(reader: Connection, writer: Connection, row: Row) -> None:
         writer.execute(
             f"CREATE TEMPORARY TABLE pgcopydb_rows ON COMMIT DROP AS SELECT {chosen} FROM {name.sql} LIMIT 0"  # noqa: S608
         )
-    with closing(CancelToken()) as token:
+    with closing(CancelToken()) as token, stop.on_fast_stop(token.cancel):
         copy_between(
             reader,
             writer,
@@ -96,9 +118,11 @@ def _prefixed(alias: str, columns: list[str]) -> str:
 
 
 def _columns(reader: Connection, oid: int) -> Iterator[str]:
+    """Those that can be written: a generated one follows from the others."""
+    generated = "attgenerated <> ''" if reader.info.server_version >= 120000 else "false"
     for (name,) in reader.execute(
-        "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped"
-        " ORDER BY attnum",
+        f"SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped"  # noqa: S608
+        f" AND NOT {generated} ORDER BY attnum",
         (oid,),
     ).fetchall():
         yield name

@@ -57,6 +57,7 @@ class IndexQueue:
         jobs: int,
         settings: dict[str, str],
         tablespaces: bool,
+        resumed: bool,
         activity: Activity,
         on_indexed: Callable[[int], None],
         failures: Failures,
@@ -64,10 +65,12 @@ class IndexQueue:
     ) -> None:
         self._store = store
         self._tablespaces = tablespaces
+        self._resumed = resumed
         self._activity = activity
         self._on_indexed = on_indexed
         self._lock = threading.Lock()
         self._indexes_left: dict[int, int] = {}
+        self._begun: set[int] = set()
         self._pool: WorkerPool[SingleSession, IndexJob] = WorkerPool(
             "index",
             jobs,
@@ -92,25 +95,15 @@ class IndexQueue:
             job = IndexJob(oid, name, index["oid"], Name(index["schema"], index["name"]))
             self._pool.submit(job, cost=table["bytes"])
         if not indexes:
-            self._finish_or_queue(oid, name)
+            self._queue_constraints(oid, name)
 
     def drain(self) -> None:
         """No table comes any more: return when all are indexed."""
         self._pool.drain()
 
-    def _finish_or_queue(self, oid: int, name: Name) -> None:
-        if self._store.value("SELECT indexed FROM copied_table WHERE oid = ?", (oid,)) is not None:
-            self._on_indexed(oid)
-        elif self._has_constraints_or_settings(oid):
-            # Before any index: it is short, and the table is only complete, and vacuumed, after it.
-            self._pool.submit(IndexJob(oid, name, None, None), cost=1 << 62)
-        else:
-            self._mark_indexed(oid)
-
-    def _has_constraints_or_settings(self, oid: int) -> bool:
-        return bool(
-            self._store.value("SELECT count(*) FROM built_constraint WHERE table_oid = ? AND state <> 'done'", (oid,))
-        ) or any(True for _ in settings_statements(self._store, oid))
+    def _queue_constraints(self, oid: int, name: Name) -> None:
+        # Before any index: it is short, and the table is only complete, and vacuumed, after it.
+        self._pool.submit(IndexJob(oid, name, None, None), cost=1 << 62)
 
     def _work(self, session: SingleSession, job: IndexJob) -> None:
         task = self._activity.begin(f"building {job}", job.table_oid)
@@ -122,7 +115,7 @@ class IndexQueue:
         finally:
             self._activity.end(task)
         if job.index_oid is not None and self._was_last(job.table_oid):
-            self._finish_or_queue(job.table_oid, job.table)
+            self._queue_constraints(job.table_oid, job.table)
 
     def _was_last(self, oid: int) -> bool:
         with self._lock:
@@ -133,51 +126,59 @@ class IndexQueue:
         row = self._store.row("SELECT * FROM built_index WHERE oid = ?", (oid,))
         assert row is not None  # noqa: S101  the job was made from this row
         index = Name(row["schema"], row["name"])
+        started = time.time()
         with server_errors(Side.TARGET, f"creating index {index}"):
-            if row["state"] != "running" or not _index_exists(connection, index, job.table):
-                self._store.execute(
-                    "UPDATE built_index SET state = 'running', started = ? WHERE oid = ?", (time.time(), oid)
-                )
-                self._in_tablespace(connection, row["tablespace"])
-                connection.execute(row["sql"])
+            if not (self._may_be_there(oid) and _index_exists(connection, index, job.table)):
+                self._run(connection, row["sql"], row["tablespace"])
         failpoint("index.after_create")
-        self._store.execute("UPDATE built_index SET state = 'done', finished = ? WHERE oid = ?", (time.time(), oid))
+        self._store.execute(
+            "UPDATE built_index SET state = 'done', started = ?, finished = ? WHERE oid = ?",
+            (started, time.time(), oid),
+        )
         failpoint("index.after_mark")
 
-    def _in_tablespace(self, connection: Connection, tablespace: str | None) -> None:
-        if self._tablespaces:
-            connection.execute(f"SET default_tablespace = {quote_literal(tablespace or '')}")
+    def _may_be_there(self, oid: int) -> bool:
+        """Whether an earlier attempt, of this process or another one, may have made the object without marking it."""
+        with self._lock:
+            again = oid in self._begun
+            self._begun.add(oid)
+        return self._resumed or again
+
+    def _run(self, connection: Connection, statement: str, tablespace: str | None) -> None:
+        if tablespace is None or not self._tablespaces:
+            connection.execute(statement)
+            return
+        connection.execute(f"SET default_tablespace = {quote_literal(tablespace)}")
+        connection.execute(statement)
+        connection.execute("RESET default_tablespace")
 
     def _constraints_and_settings(self, connection: Connection, job: IndexJob) -> None:
         constraints = self._store.rows(
-            "SELECT * FROM built_constraint WHERE table_oid = ? AND state <> 'done'", (job.table_oid,)
+            "SELECT c.*, i.name AS index_name FROM built_constraint c LEFT JOIN built_index i ON i.oid = c.index_oid"
+            " WHERE c.table_oid = ? AND c.state <> 'done'",
+            (job.table_oid,),
         )
+        marks: list[tuple[float, float, int]] = []
         for row in constraints:
+            started = time.time()
             self._add_constraint(connection, row, job.table)
+            marks.append((started, time.time(), row["oid"]))
         with server_errors(Side.TARGET, f"settings of the indexes of table {job.table}"):
             for statement in settings_statements(self._store, job.table_oid):
                 connection.execute(statement)
         failpoint("settings.after_apply")
-        self._mark_indexed(job.table_oid)
+        with self._store.transaction():
+            self._store.executemany(
+                "UPDATE built_constraint SET state = 'done', started = ?, finished = ? WHERE oid = ?", marks
+            )
+            self._store.execute("UPDATE copied_table SET indexed = ? WHERE oid = ?", (time.time(), job.table_oid))
+        self._on_indexed(job.table_oid)
 
     def _add_constraint(self, connection: Connection, row: Row, table: Name) -> None:
         with server_errors(Side.TARGET, f"adding constraint {row['name']} to table {table}"):
-            if row["state"] != "running" or not _constraint_exists(connection, row["name"], table):
-                self._store.execute(
-                    "UPDATE built_constraint SET state = 'running', started = ? WHERE oid = ?",
-                    (time.time(), row["oid"]),
-                )
-                self._in_tablespace(connection, row["tablespace"])
-                index = self._store.value("SELECT name FROM built_index WHERE oid = ?", (row["index_oid"],))
-                connection.execute(constraint_statement(row, table, index))
+            if not (self._may_be_there(row["oid"]) and _constraint_exists(connection, row["name"], table)):
+                self._run(connection, constraint_statement(row, table, row["index_name"]), row["tablespace"])
         failpoint("constraint.after_create")
-        self._store.execute(
-            "UPDATE built_constraint SET state = 'done', finished = ? WHERE oid = ?", (time.time(), row["oid"])
-        )
-
-    def _mark_indexed(self, oid: int) -> None:
-        self._store.execute("UPDATE copied_table SET indexed = ? WHERE oid = ?", (time.time(), oid))
-        self._on_indexed(oid)
 
 
 def constraint_statement(row: Row, table: Name, index: str | None) -> str:

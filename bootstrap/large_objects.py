@@ -2,7 +2,8 @@
 
 Reads them under the snapshot with ``lo_get``, which needs no superuser; writes one target transaction a batch of
 consecutive oids. Doing a batch again removes what it wrote before, so that a batch whose mark was lost is simply done
-again. Memory: one chunk of data, and the names of one batch. Step ``large_objects``.
+again. An owner, grant or comment that the target refuses is a failure that names the object; the data stays, and the
+batch counts as not done. Memory: one chunk of data, and the names of one batch. Step ``large_objects``.
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import psycopg
+
 from pgcopydb.bootstrap.options import RestoreOptions
 from pgcopydb.bootstrap.queries import query
 from pgcopydb.bootstrap.session import cancel_statement
 from pgcopydb.bootstrap.snapshot import begin_under
 from pgcopydb.bootstrap.store import CatalogStore, Row
 from pgcopydb.bootstrap.workers import Failures, WorkerPool
-from pgcopydb.postgres.classify import server_errors
+from pgcopydb.postgres.classify import classify, is_transient, server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.names import quote_ident, quote_literal
-from pgcopydb.runtime.errors import TargetError
+from pgcopydb.runtime.errors import PgcopydbError, TargetError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.sizes import pretty_size
 from pgcopydb.runtime.stop import Stop, StopMode
@@ -31,10 +34,13 @@ from pgcopydb.runtime.stop import Stop, StopMode
 logger = logging.getLogger(__name__)
 
 BATCH: Final = 500
+"""Each object takes a lock on the target until its batch commits; the workers' batches share the default lock table."""
+
 _CHUNK_BYTES: Final = 1 << 20
 _SMALL_BYTES: Final = 1 << 14
 """Objects up to this size are read many at once: 64 of them are no more than one chunk."""
 _SMALL_AT_ONCE: Final = 64
+_LOOKUP: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,38 +92,57 @@ def copy_large_objects(
     batches = store.rows("SELECT * FROM large_object_batch WHERE state <> 'done' ORDER BY batch")
     started = time.time()
     if batches:
-        _refuse_strangers(store, target, batches, options, stop)
+        _refuse_strangers(store, source, target, snapshot, options, stop)
         _run(store, source, target, snapshot, min(jobs, len(batches)), options, failures, stop, batches)
     if store.value("SELECT count(*) FROM large_object_batch WHERE state <> 'done'") == 0:
-        with store.step("large_objects"):
-            copied = store.value("SELECT coalesce(sum(bytes), 0) FROM large_object_batch")
-        store.execute("UPDATE step SET started = ? WHERE name = 'large_objects'", (started,))
+        store.execute(
+            "INSERT OR REPLACE INTO step (name, started, finished) VALUES ('large_objects', ?, ?)",
+            (started, time.time()),
+        )
         if batches:
+            copied = store.value("SELECT coalesce(sum(bytes), 0) FROM large_object_batch")
             logger.info("Copied the large objects, %s", pretty_size(copied))
 
 
 def _refuse_strangers(
-    store: CatalogStore, target: Endpoint, batches: Sequence[Row], options: RestoreOptions, stop: Stop
+    store: CatalogStore, source: Endpoint, target: Endpoint, snapshot: str, options: RestoreOptions, stop: Stop
 ) -> None:
     """Objects that stood on the target before the first batch are not ours to overwrite."""
     if options.drop_if_exists or store.setting("large_objects_begun"):
         return
     with (
-        target.connect_patiently("large objects", stop) as connection,
-        server_errors(Side.TARGET, "looking for large objects on the target"),
+        source.connect_patiently("large objects", stop) as reader,
+        target.connect_patiently("large objects", stop) as writer,
     ):
-        row = connection.execute(
-            "SELECT m.oid::bigint FROM pg_catalog.pg_largeobject_metadata m"
-            " JOIN unnest(%s::bigint[], %s::bigint[]) AS b (first, last) ON m.oid::bigint BETWEEN first AND last"
-            " LIMIT 1",
-            ([batch["first_oid"] for batch in batches], [batch["last_oid"] for batch in batches]),
-        ).fetchone()
-    if row is not None:
-        raise TargetError(
-            f"the target already has large objects among those to be copied, {row[0]} for one",
-            hint="Replace them with --drop-if-exists, or leave large objects out with --skip-large-objects.",
-        )
+        with server_errors(Side.SOURCE, "importing the snapshot"):
+            begin_under(reader, snapshot)
+        for there in _pages_of_oids(writer):
+            with server_errors(Side.SOURCE, "looking for large objects on the source"):
+                row = reader.execute(
+                    "SELECT oid::bigint FROM pg_catalog.pg_largeobject_metadata WHERE oid = ANY (%s::oid[]) LIMIT 1",
+                    (there,),
+                ).fetchone()
+            if row is not None:
+                raise TargetError(
+                    f"the target already has large objects of the source's oids, {row[0]} for one",
+                    hint="Replace them with --drop-if-exists, or leave large objects out with --skip-large-objects.",
+                )
     store.set_setting("large_objects_begun", value=True)
+
+
+def _pages_of_oids(connection: Connection) -> Iterator[list[int]]:
+    """All large objects of a server, some thousand at a time."""
+    last = 0
+    while True:
+        with server_errors(Side.TARGET, "looking for large objects on the target"):
+            rows = connection.execute(
+                "SELECT oid::bigint FROM pg_catalog.pg_largeobject_metadata WHERE oid > %s::oid ORDER BY oid LIMIT %s",
+                (last, _LOOKUP),
+            ).fetchall()
+        if not rows:
+            return
+        yield [row[0] for row in rows]
+        last = rows[-1][0]
 
 
 def _run(
@@ -141,7 +166,7 @@ def _run(
         "lo",
         jobs,
         open_session=open_session,
-        work=lambda session, job: _copy_batch(session, job, store, options, stop),
+        work=lambda session, job: _copy_batch(session, job, store, options, failures, stop),
         describe=str,
         failures=failures,
         stop=stop,
@@ -152,7 +177,12 @@ def _run(
 
 
 def _copy_batch(
-    session: LargeObjectSession, job: BatchJob, store: CatalogStore, options: RestoreOptions, stop: Stop
+    session: LargeObjectSession,
+    job: BatchJob,
+    store: CatalogStore,
+    options: RestoreOptions,
+    failures: Failures,
+    stop: Stop,
 ) -> None:
     started = time.time()
     with server_errors(Side.SOURCE, f"reading {job}"):
@@ -167,18 +197,24 @@ def _copy_batch(
         _copy_data(session, [row[0] for row in objects[start : start + _SMALL_AT_ONCE]], job, stop)
         for start in range(0, len(objects), _SMALL_AT_ONCE)
     )
-    with server_errors(Side.TARGET, f"owner, grants and comments of {job}"):
-        for row in objects:
-            for statement in _attributes(row, options):
-                session.target.execute(statement)
+    refused = _set_attributes(session.target, objects, job, options)
     failpoint("large_objects.before_commit")
     with server_errors(Side.TARGET, f"committing {job}"):
         session.target.execute("COMMIT")
     failpoint("large_objects.after_commit")
     store.execute(
-        "UPDATE large_object_batch SET state = 'done', bytes = ?, started = ?, finished = ? WHERE batch = ?",
-        (copied, started, time.time(), job.batch),
+        "UPDATE large_object_batch SET state = ?, bytes = ?, started = ?, finished = ?, error = ? WHERE batch = ?",
+        (
+            "failed" if refused else "done",
+            copied,
+            started,
+            time.time(),
+            str(refused[0][1]) if refused else None,
+            job.batch,
+        ),
     )
+    for what, error in refused:
+        failures.add(what, error)
 
 
 def _copy_data(session: LargeObjectSession, oids: Sequence[int], job: BatchJob, stop: Stop) -> int:
@@ -221,21 +257,63 @@ def _copy_rest(session: LargeObjectSession, oid: int, stop: Stop) -> int:
             return copied
 
 
+def _set_attributes(
+    target: Connection, objects: Sequence[Sequence[Any]], job: BatchJob, options: RestoreOptions
+) -> list[tuple[str, PgcopydbError]]:
+    """What the target refuses, with the object's name. All statements travel at once, and one by one if any fails."""
+    statements = [(row[0], statement) for row in objects for statement in _attributes(row, options)]
+    if not statements:
+        return []
+    doing = f"setting owners, grants and comments of {job}"
+    with server_errors(Side.TARGET, doing):
+        target.execute("SAVEPOINT attributes")
+        try:
+            with target.pipeline():
+                for _, statement in statements:
+                    target.execute(statement)
+        except psycopg.Error as exc:
+            if exc.sqlstate is None or is_transient(exc.sqlstate):
+                raise
+            target.execute("ROLLBACK TO SAVEPOINT attributes")
+            return list(_one_by_one(target, statements))
+    return []
+
+
+def _one_by_one(target: Connection, statements: Sequence[tuple[int, str]]) -> Iterator[tuple[str, PgcopydbError]]:
+    for oid, statement in statements:
+        target.execute("SAVEPOINT attribute")
+        try:
+            target.execute(statement)
+        except psycopg.Error as exc:
+            if exc.sqlstate is None or is_transient(exc.sqlstate):
+                raise
+            target.execute("ROLLBACK TO SAVEPOINT attribute")
+            cause = classify(Side.TARGET, exc, _without_text(statement))
+            hint = cause.hint or "Create the role on the target and go on with --resume, or use --no-owner or --no-acl."
+            yield f"large object {oid}", TargetError(cause.message, hint=hint, sqlstate=cause.sqlstate)
+        target.execute("RELEASE SAVEPOINT attribute")
+
+
+def _without_text(statement: str) -> str:
+    """A comment may be long and is of no help here."""
+    return statement.partition(" IS ")[0] if statement.startswith("COMMENT ") else statement
+
+
 def _attributes(row: Sequence[Any], options: RestoreOptions) -> Iterator[str]:
+    """The owner comes before the grants: a change of owner would rewrite them."""
     oid, owner, comment, grants = row
     name = f"LARGE OBJECT {int(oid)}"
-    if not options.no_owner:
-        yield f"ALTER {name} OWNER TO {quote_ident(owner)}"
     if comment is not None and not options.no_comments:
         yield f"COMMENT ON {name} IS {quote_literal(comment)}"
+    if not options.no_owner:
+        yield f"ALTER {name} OWNER TO {quote_ident(owner)}"
     if grants is None or options.no_acl:
         return
     if not options.no_owner:
-        # Grants are written as their owner, or a superuser's name would stand in them as the grantor.
-        yield f"SET LOCAL ROLE {quote_ident(owner)}"
         yield f"REVOKE ALL ON {name} FROM {quote_ident(owner)}"
     for grantee, privilege, grantable in grants:
+        if options.no_owner and grantee == owner:
+            # What the owner may do belongs to the owner, who is another role on the target.
+            continue
         to = "PUBLIC" if grantee is None else quote_ident(grantee)
         yield f"GRANT {privilege} ON {name} TO {to}{' WITH GRANT OPTION' if grantable else ''}"
-    if not options.no_owner:
-        yield "RESET ROLE"

@@ -2,13 +2,16 @@
 
 pg_restore would refresh them one by one under an empty search_path; here each is refreshed as a session of this
 database would, several at once where they do not depend on each other. One that fails does not keep the others from
-being refreshed. Step ``matviews``.
+being refreshed; what reads it fails too, and says that it has not been populated. Step ``matviews``, marked done when
+all that hold rows on the source hold rows on the target.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from pgcopydb.bootstrap.queries import query
 from pgcopydb.bootstrap.session import SingleSession
@@ -20,6 +23,19 @@ from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.names import Name
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.stop import Stop, StopMode
+
+logger = logging.getLogger(__name__)
+
+_PINNED: Final = (
+    "search_path",
+    "row_security",
+    "DateStyle",
+    "IntervalStyle",
+    "TimeZone",
+    "bytea_output",
+    "extra_float_digits",
+)
+"""Settings that our sessions pin and that a view's rows may depend on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +57,14 @@ def refresh_matviews(store: CatalogStore, target: Endpoint, jobs: int, failures:
     """Refresh those that hold rows on the source; one that was ``WITH NO DATA`` there stays so."""
     if store.step_done("matviews"):
         return
-    before = len(failures.all)
-    for level in store.rows("SELECT DISTINCT level FROM matview WHERE populated AND state <> 'done' ORDER BY level"):
-        _refresh_level(store, target, level["level"], jobs, failures, stop)
-    if len(failures.all) == before and stop.mode is StopMode.RUN:
-        with store.step("matviews"):
-            return
+    started = time.time()
+    for row in store.rows("SELECT DISTINCT level FROM matview WHERE populated AND state <> 'done' ORDER BY level"):
+        _refresh_level(store, target, row["level"], jobs, failures, stop)
+    if store.value("SELECT count(*) FROM matview WHERE populated AND state <> 'done'") == 0:
+        store.execute(
+            "INSERT OR REPLACE INTO step (name, started, finished) VALUES ('matviews', ?, ?)", (started, time.time())
+        )
+        logger.info("Refreshed %d materialized views", store.value("SELECT count(*) FROM matview WHERE populated"))
 
 
 def _refresh_level(
@@ -55,8 +73,6 @@ def _refresh_level(
     def work(session: SingleSession, job: RefreshJob) -> None:
         started = time.time()
         with server_errors(Side.TARGET, f"refreshing {job}"):
-            # What a session of this database has, ALTER DATABASE … SET search_path included.
-            session.connection.execute("RESET search_path")
             session.connection.execute(f"REFRESH MATERIALIZED VIEW {job.name.sql}")
             session.connection.execute(f"ANALYZE {job.name.sql}")
         failpoint("matviews.after_refresh")
@@ -65,17 +81,28 @@ def _refresh_level(
             (started, time.time(), job.oid),
         )
 
+    if stop.mode is not StopMode.RUN:
+        return
+    pending = store.rows(
+        "SELECT oid, schema, name FROM matview WHERE populated AND state <> 'done' AND level = ?", (level,)
+    )
     pool = WorkerPool(
         "matview",
-        jobs,
-        open_session=lambda role: SingleSession(target.connect_patiently(role, stop)),
+        min(jobs, len(pending)),
+        open_session=lambda role: _open_session(target, role, stop),
         work=work,
         describe=str,
         failures=failures,
         stop=stop,
     )
-    for row in store.rows(
-        "SELECT oid, schema, name FROM matview WHERE populated AND state <> 'done' AND level = ?", (level,)
-    ):
+    for row in pending:
         pool.submit(RefreshJob(row["oid"], Name(row["schema"], row["name"])))
     pool.drain()
+
+
+def _open_session(target: Endpoint, role: str, stop: Stop) -> SingleSession:
+    """A session as any of this database, with what ALTER DATABASE and ALTER ROLE … SET say."""
+    connection = target.connect_patiently(role, stop)
+    with server_errors(Side.TARGET, "setting up a session on the target"):
+        connection.execute("; ".join(f"RESET {name}" for name in _PINNED))
+    return SingleSession(connection)

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pgcopydb.bootstrap.activity import Activity
 from pgcopydb.bootstrap.catalog import fetch_catalog
 from pgcopydb.bootstrap.copy_plan import plan_parts
-from pgcopydb.bootstrap.copy_queue import ReadUnder, mark_copied, start_copy
+from pgcopydb.bootstrap.copy_queue import ReadUnder, start_copy
+from pgcopydb.bootstrap.copy_table import mark_copied
 from pgcopydb.bootstrap.extension_data import copy_extension_data
 from pgcopydb.bootstrap.findings import Severity
 from pgcopydb.bootstrap.index_queue import IndexQueue, build_settings
@@ -217,6 +218,7 @@ def _index_queue(clone: Clone, activity: Activity, vacuum: VacuumQueue | None) -
         jobs=clone.options.jobs.indexes,
         settings=settings,
         tablespaces=not clone.options.restore.no_tablespaces,
+        resumed=clone.options.resume,
         activity=activity,
         on_indexed=vacuum.add_table if vacuum is not None else lambda _oid: None,
         failures=clone.failures,

@@ -1,8 +1,8 @@
 """Settings of the database, and of roles in it: ALTER DATABASE … SET, ALTER ROLE … IN DATABASE … SET.
 
 They are applied after everything else: a setting such as ``default_transaction_read_only`` would get in the way before.
-A role that is missing on the target, or a parameter that it does not know, is a warning that names it. Step
-``properties``.
+A role that is missing on the target, a parameter that it does not know, a value that it refuses, a privilege that is
+missing there: each is a warning that names the setting. Step ``properties``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 import psycopg
 
 from pgcopydb.bootstrap.queries import query
-from pgcopydb.bootstrap.store import CatalogStore
+from pgcopydb.bootstrap.store import CatalogStore, Row
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
@@ -39,6 +39,9 @@ _LISTS: Final = frozenset(
 
 _LIST_ELEMENT: Final = re.compile(r'"((?:[^"]|"")*)"|([^",\s][^",]*)')
 
+_ABOUT_THE_SETTING: Final = ("0A", "22", "42", "55")
+"""Classes of SQLSTATE that say something about the statement; others speak of the server or the connection."""
+
 
 def fetch_properties(connection: Connection, store: CatalogStore) -> None:
     """Settings of this database alone; those of a role in all databases belong to the role."""
@@ -57,30 +60,32 @@ def setting_statement(database: str, role: str, name: str, value: str) -> str:
 
 def _list_value(value: str) -> str:
     """Each element as a constant of its own: one constant for all would be one element."""
-    elements = [quoted.replace('""', '"') if quoted else bare.strip() for quoted, bare in _LIST_ELEMENT.findall(value)]
-    return ", ".join(quote_literal(element) for element in elements if element) or "''"
+    elements = [quoted.replace('""', '"') or bare.strip() for quoted, bare in _LIST_ELEMENT.findall(value)]
+    return ", ".join(quote_literal(element) for element in elements) or "''"
 
 
 def apply_properties(store: CatalogStore, target: Endpoint, stop: Stop) -> None:
     """Running it again changes nothing."""
     if store.step_done("properties"):
         return
-    settings = store.rows("SELECT role, name, value FROM database_setting")
+    settings = store.rows("SELECT role, name, value FROM database_setting ORDER BY role, name")
     with store.step("properties"):
         if settings:
             with target.connect_patiently("properties", stop) as connection:
                 for row in settings:
-                    _apply(
-                        connection, setting_statement(connection.info.dbname, row["role"], row["name"], row["value"])
-                    )
+                    stop.check()
+                    _apply(connection, row)
                     failpoint("properties.after_set")
 
 
-def _apply(connection: Connection, statement: str) -> None:
-    try:
-        connection.execute(statement)
-    except psycopg.Error as exc:
-        if exc.sqlstate is None:
-            with server_errors(Side.TARGET, "setting a property of the database"):
+def _apply(connection: Connection, row: Row) -> None:
+    """A value may be a secret of an application: only the setting's name is told."""
+    what = f"setting {row['name']} of {'role ' + row['role'] if row['role'] else 'the database'}"
+    statement = setting_statement(connection.info.dbname, row["role"], row["name"], row["value"])
+    with server_errors(Side.TARGET, what):
+        try:
+            connection.execute(statement)
+        except psycopg.Error as exc:
+            if exc.sqlstate is None or not exc.sqlstate.startswith(_ABOUT_THE_SETTING):
                 raise
-        logger.warning("left out: %s: %s", statement, exc.diag.message_primary)
+            logger.warning("%s is left out: %s", what, exc.diag.message_primary)

@@ -50,7 +50,8 @@ def reset_sequences(store: CatalogStore, source: Endpoint, target: Endpoint, sto
                     stop.check()
                     _copy_values(reader, writer, [_name(row) for row in sequences[start : start + _CHUNK]])
                     failpoint("sequences.after_set")
-    logger.info("Set %d sequences to their current values on the source", len(sequences))
+    if sequences:
+        logger.info("Set %d sequences to their current values on the source", len(sequences))
 
 
 def _name(row: Row) -> Name:

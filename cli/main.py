@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
 
+import click
 import typer
 
 from pgcopydb.cli import check, clone, compare, list_, ping, snapshot, version
@@ -62,8 +63,8 @@ def show_help(context: typer.Context) -> None:
         typer.echo(line)
 
 
-def _tree(command: Any, path: str) -> Iterator[str]:
-    children: dict[str, Any] = getattr(command, "commands", {})
+def _tree(command: click.Command, path: str) -> Iterator[str]:
+    children: dict[str, click.Command] = getattr(command, "commands", {})
     if not children:
         yield f"  {path:<28}{command.get_short_help_str(limit=80)}"
     for name, child in children.items():
@@ -96,11 +97,11 @@ def _invoke(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
         result: Any = command.main(arguments, prog_name="pgcopydb", standalone_mode=False)
-    except typer.TyperException as error:
-        logger.error("%s", getattr(error, "format_message", error.__str__)().replace("\n", " "))
-        context = getattr(error, "ctx", None)
+    except click.ClickException as error:
+        logger.error("%s", error.format_message().replace("\n", " "))
+        context = error.ctx if isinstance(error, click.UsageError) else None
         logger.error("hint: see %s --help", context.command_path if context else "pgcopydb")
         return ExitCode.BAD_ARGS
-    except typer.Abort:
+    except click.Abort:
         return ExitCode.INTERNAL_ERROR
     return result if isinstance(result, int) else ExitCode.QUIT

@@ -92,7 +92,12 @@ class _Wire:
         )
 
     def receive(self) -> bool:
-        """Read what is there into the buffer's free end; false when nothing is."""
+        """Read what is there into the buffer's free end; false when nothing is.
+
+        The buffer grows while it is found full: a small table never pays for a large one.
+        """
+        if self.end == len(self.buffer):
+            self.buffer.extend(bytes(len(self.buffer)))
         try:
             count = self.socket.recv_into(memoryview(self.buffer)[self.end :])
         except BlockingIOError:
@@ -102,6 +107,8 @@ class _Wire:
         if count == 0:
             raise self.lost("the server closed it")
         self.end += count
+        if self.end == len(self.buffer) < BUFFER_BYTES:
+            self.buffer.extend(bytes(min(3 * self.end, BUFFER_BYTES - self.end)))
         return True
 
     def send_some(self, data: memoryview) -> int:
@@ -204,7 +211,6 @@ class _Relay:
     def pump(self) -> None:
         """Forward rows until the source says that there are no more."""
         wire = self.source
-        wire.buffer.extend(bytes(BUFFER_BYTES - len(wire.buffer)))
         while True:
             safe, at_message = self._scanner.scan(wire.buffer, wire.end)
             if safe:

@@ -1,4 +1,5 @@
--- Materialized views with how many others lie below each, directly or through ordinary views.
+-- Materialized views with how many others lie below each, directly or through ordinary views. CREATE OR REPLACE VIEW can
+-- make a view read a materialized view that reads it; no chain without such a circle is longer than there are views.
 WITH RECURSIVE reads (reader, read) AS (
     SELECT DISTINCT r.ev_class, d.refobjid
       FROM pg_catalog.pg_rewrite r
@@ -13,6 +14,7 @@ WITH RECURSIVE reads (reader, read) AS (
       FROM depth
       JOIN reads r ON r.read = depth.oid
       JOIN pg_catalog.pg_class below ON below.oid = depth.oid
+     WHERE depth.level < (SELECT count(*) FROM pg_catalog.pg_class m WHERE m.relkind = 'm')
 )
 SELECT c.oid::bigint, n.nspname, c.relname, c.relispopulated, max(depth.level)
   FROM pg_catalog.pg_class c

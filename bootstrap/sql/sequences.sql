@@ -1,7 +1,7 @@
 SELECT c.oid::bigint,
        n.nspname,
        c.relname,
-       (SELECT format('%s.%s', d.refobjid::regclass, a.attname)
+       (SELECT format('%s.%I', d.refobjid::regclass, a.attname)
           FROM pg_catalog.pg_depend d
           JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
          WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid

@@ -40,17 +40,18 @@ def loaded(servers: Servers) -> Iterator[Database]:
     cluster.create_database(database.name)
     database.execute(DATA.read_text())
     database.execute("VACUUM ANALYZE")
+    database.execute(f"ALTER DATABASE {database.name} SET work_mem = '7MB'")
     yield database
     cluster.drop_database(database.name)
 
 
 @pytest.fixture
-def case(loaded: Database, source_db: Database, target_db: Database) -> Iterator[Case]:
+def case(loaded: Database, source_db: Database, target_db: Database) -> Case:
     cluster = loaded.cluster
     cluster.drop_database(source_db.name)
     cluster.create_database(source_db.name, template=loaded.name)
     source_db.execute(f"ALTER DATABASE {source_db.name} SET work_mem = '7MB'")
-    yield Case(source_db, loaded, target_db)
+    return Case(source_db, loaded, target_db)
 
 
 def write_on_source(source: Database) -> None:
@@ -72,14 +73,13 @@ def servers_of(case: Case) -> tuple[str, ...]:
     return ("--source", case.source.dsn, "--target", case.target.dsn)
 
 
+def clone_of(case: Case, workdir_path: Path) -> tuple[str, ...]:
+    return ("clone", *servers_of(case), "--dir", str(workdir_path), *OPTIONS)
+
+
 def assert_complete(case: Case) -> None:
     assert_same_content(case.reference.dsn, case.target.dsn)
     assert_same_schema(case.reference.dsn, case.target.dsn)
-    settings = case.target.fetch(
-        "SELECT setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
-        " WHERE d.datname = current_database()"
-    )
-    assert settings == [(["work_mem=7MB"],)]
 
 
 def leftovers(database: Database) -> list[tuple[str]]:
@@ -89,7 +89,22 @@ def leftovers(database: Database) -> list[tuple[str]]:
     )
 
 
-@pytest.mark.parametrize("name", sorted(NAMES - ELSEWHERE))
+# Walked on every change; the others, where a table of its own kind stands behind the same code, with `make faults`.
+SHORT = {
+    "copy.after_truncate",
+    "copy.before_commit",
+    "copy.after_commit",
+    "index.after_create",
+    "constraint.after_create",
+    "large_objects.after_commit",
+}
+
+
+def failpoints() -> list[object]:
+    return [pytest.param(name, marks=() if name in SHORT else pytest.mark.slow) for name in sorted(NAMES - ELSEWHERE)]
+
+
+@pytest.mark.parametrize("name", failpoints())
 def test_killed_and_resumed(name: str, case: Case, pgcopydb: Command, workdir_path: Path) -> None:
     holder = pgcopydb.start("snapshot", "--source", case.source.dsn, "--dir", workdir_path)
     wait_until((workdir_path / "snapshot").exists, 20, "the snapshot to be held")
@@ -115,10 +130,11 @@ def test_killed_and_resumed(name: str, case: Case, pgcopydb: Command, workdir_pa
     assert leftovers(case.source) == leftovers(case.target) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("passes", [2, 5, 9])
 @pytest.mark.parametrize("name", ["copy.before_commit", "copy.after_commit", "index.after_create"])
 def test_killed_later(name: str, passes: int, case: Case, pgcopydb: Command, workdir_path: Path) -> None:
-    arguments = ("clone", *servers_of(case), "--dir", workdir_path, *OPTIONS)
+    arguments = clone_of(case, workdir_path)
     killed = pgcopydb.run(*arguments, env={"PGCOPYDB_FAILPOINTS": f"{name}=kill@{passes}"}, check=False)
     if killed.returncode == 0:
         pytest.skip(f"a clone passes {name} less than {passes} times")
@@ -128,7 +144,7 @@ def test_killed_later(name: str, passes: int, case: Case, pgcopydb: Command, wor
 
 
 def test_a_second_resume_does_nothing(case: Case, pgcopydb: Command, workdir_path: Path) -> None:
-    arguments = ("clone", *servers_of(case), "--dir", workdir_path, *OPTIONS)
+    arguments = clone_of(case, workdir_path)
     pgcopydb.run(*arguments)
     before = case.target.fetch("SELECT pg_current_wal_insert_lsn(), xmin FROM keyed LIMIT 1")
     again = pgcopydb.run(*arguments, "--resume")
@@ -137,7 +153,7 @@ def test_a_second_resume_does_nothing(case: Case, pgcopydb: Command, workdir_pat
 
 
 def test_a_lost_snapshot_is_refused(case: Case, pgcopydb: Command, workdir_path: Path) -> None:
-    arguments = ("clone", *servers_of(case), "--dir", workdir_path, *OPTIONS)
+    arguments = clone_of(case, workdir_path)
     killed = pgcopydb.run(*arguments, env={"PGCOPYDB_FAILPOINTS": "copy.after_mark=kill"}, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     write_on_source(case.source)

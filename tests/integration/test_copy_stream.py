@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,8 @@ from tests.wait import wait_until
 
 NASTY = """
 CREATE TABLE t (id int, a text, b bytea);
-INSERT INTO t SELECT i, chr(1 + i % 1000) || E'd\\x01\\x01\\x01Z\\x01E\\tN\\n\\\\.' || repeat('S', i % 300), decode(md5(i::text), 'hex')
+INSERT INTO t SELECT i, chr(1 + i % 1000) || E'd\\x01\\x01\\x01Z\\x01E\\tN\\n\\\\.' || repeat('S', i % 300),
+    decode(md5(i::text), 'hex')
   FROM generate_series(1, 20000) i;
 INSERT INTO t VALUES (NULL, NULL, NULL), (0, '', ''), (1, E'\\\\N', E'\\\\x00');
 """
@@ -115,7 +117,7 @@ def test_an_error_of_the_target_in_the_middle(
 def test_a_missing_table_is_an_error_of_its_side(
     through_libpq: bool, pair: tuple[Connection, Connection], target_db: Database
 ) -> None:
-    with pytest.raises(TargetError, match='relation "public.t" does not exist'):
+    with pytest.raises(TargetError, match=r'relation "public\.t" does not exist'):
         copy(pair, "SELECT 1", through_libpq=through_libpq)
 
 
@@ -182,7 +184,7 @@ def test_a_row_of_300_mb_passes_through_one_buffer(
 
 def peak_memory() -> int:
     """The most that this process ever had in memory, in kB."""
-    with open("/proc/self/status") as status:
+    with Path("/proc/self/status").open() as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from psycopg import sql
 
+from demo import shop
 from tests.content import assert_same_content, assert_same_schema
 from tests.fix_servers import Database, DbPair, Servers, fresh_database
 from tests.fix_zoo import EXTRAS, FILES, create_roles, load_zoo
@@ -73,6 +74,14 @@ def test_the_newest_features_are_copied_too(servers: Servers) -> None:
 def test_the_extras_load(source_db: Database) -> None:
     assert set(EXTRAS) <= set(load_zoo(source_db, extras=EXTRAS))
     source_db.execute("REFRESH MATERIALIZED VIEW zoo_path.totals")
+
+
+def test_the_shop_is_the_same_every_time(source_db: Database, target_db: Database) -> None:
+    for database in (source_db, target_db):
+        shop.load(database.dsn, scale=0.01)
+    assert source_db.fetch("SELECT count(*) > 3000 FROM shop.orders") == [(True,)]
+    assert_same_content(source_db.dsn, target_db.dsn)
+    assert_same_schema(source_db.dsn, target_db.dsn)
 
 
 SMALL = """

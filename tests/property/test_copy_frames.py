@@ -35,8 +35,8 @@ DONE = message(b"c", b"")
 
 # What a row would have to hold to be taken for something else.
 LOOK_ALIKES = [
-    b"d", b"c", b"C", b"Z", b"E", b"N", b"S", b"VERROR", b"SERROR", b"VNOTICE", b"COPY 1", b"\x01\x01\x01\x05", b"d\x01\x01\x01",
-    b"\x04", b"\x05I", b"ESERROR", b"NSNOTICE", b"\xff\xfe", "É".encode(),
+    b"d", b"c", b"C", b"Z", b"E", b"N", b"S", b"VERROR", b"SERROR", b"VNOTICE", b"COPY 1",
+    b"\x01\x01\x01\x05", b"d\x01\x01\x01", b"\x04", b"\x05I", b"ESERROR", b"NSNOTICE", b"\xff\xfe", "É".encode(),
 ]  # fmt: skip
 text_pieces = st.one_of(
     st.sampled_from(LOOK_ALIKES),
