@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any, Final
 
 from pgcopydb.bootstrap.options import CloneOptions
@@ -36,7 +37,7 @@ def open_store(workdir: WorkDir, options: CloneOptions) -> CatalogStore:
     """
     if options.resume and options.restart:
         raise UsageError("--resume and --restart exclude each other", hint="Give one of them.")
-    if options.restart:
+    if options.restart or (workdir.exists() and not _begun(workdir)):
         workdir.clear()
         workdir.create()
     elif workdir.exists() and not options.resume:
@@ -48,6 +49,12 @@ def open_store(workdir: WorkDir, options: CloneOptions) -> CatalogStore:
     if store.setting("run_id") is None:
         store.set_setting("run_id", secrets.token_hex(4))
     return store
+
+
+def _begun(workdir: WorkDir) -> bool:
+    """Whether an earlier run got so far that it changed anything: not before its preflight was passed."""
+    with closing(CatalogStore.create(workdir.catalog)) as store:
+        return store.step_done("preflight")
 
 
 def check_identity(store: CatalogStore, facts: Mapping[Side, ServerFacts], options: CloneOptions) -> None:
@@ -76,10 +83,6 @@ def check_identity(store: CatalogStore, facts: Mapping[Side, ServerFacts], optio
 
 def _where(identity: Mapping[str, str]) -> str:
     return f"{identity['user']}@{identity['host'] or 'local'}:{identity['port']}/{identity['dbname']}"
-
-
-def record_command(store: CatalogStore, line: str) -> None:
-    store.execute("INSERT INTO command (started, line) VALUES (?, ?)", (time.time(), line))
 
 
 def end_leftovers(connection: Connection, endpoint: Endpoint, stop: Stop) -> None:

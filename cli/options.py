@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Optional
 
+import click
 import typer
 
-from pgcopydb.postgres.conninfo import ConnInfo, Side
+from pgcopydb.postgres.conninfo import SECRETS, ConnInfo, Side
 from pgcopydb.runtime.errors import UsageError
 from pgcopydb.runtime.logs import level_of, settings_from, setup_logging
 from pgcopydb.runtime.sizes import parse_size
@@ -79,7 +80,7 @@ Directory = Annotated[
     typer.Option(
         "--dir",
         "-D",
-        help="Work directory, where the state of the run is kept.  [default: $TMPDIR/pgcopydb]",
+        help="Work directory, where the state of the run is kept. (default: $TMPDIR/pgcopydb)",
         rich_help_panel=_CONNECTION,
         metavar="PATH",
     ),
@@ -116,7 +117,7 @@ RestoreJobs = Annotated[
         "-j",
         envvar="PGCOPYDB_RESTORE_JOBS",
         parser=_JOBS,
-        help="Jobs of pg_restore for post-data.  [default: as --index-jobs]",
+        help="Jobs of pg_restore for post-data. (default: as --index-jobs)",
         rich_help_panel=_WORKERS,
         metavar="N",
     ),
@@ -155,7 +156,7 @@ SplitMaxParts = Annotated[
         "-u",
         envvar="PGCOPYDB_SPLIT_MAX_PARTS",
         parser=whole_number(1),
-        help="At most this many parts of one table.  [default: unlimited]",
+        help="At most this many parts of one table. (default: unlimited)",
         rich_help_panel=_SPLIT,
         metavar="N",
     ),
@@ -304,7 +305,7 @@ Snapshot = Annotated[
         "--snapshot",
         "-N",
         envvar="PGCOPYDB_SNAPSHOT",
-        help="Read under this exported snapshot.  [default: export one]",
+        help="Read under this exported snapshot. (default: export one)",
         rich_help_panel=_RUN,
         metavar="ID",
     ),
@@ -330,7 +331,18 @@ def begin_logging(verbose: int, notice: bool, debug: bool, trace: bool, quiet: b
 
 def servers(source: str | None, target: str | None) -> tuple[ConnInfo, ConnInfo]:
     """Both connection strings, parsed."""
-    return ConnInfo.parse(Side.SOURCE, source), ConnInfo.parse(Side.TARGET, target)
+    return server(Side.SOURCE, source), server(Side.TARGET, target)
+
+
+def server(side: Side, text: str | None) -> ConnInfo:
+    """One connection string, parsed; says when its password can be read by everybody on this machine."""
+    info = ConnInfo.parse(side, text)
+    origin = click.get_current_context().get_parameter_source(side)
+    if SECRETS.intersection(info.params) and origin is click.core.ParameterSource.COMMANDLINE:
+        logger.warning(
+            "The password in --%s can be seen in the process list: set %s or use a passfile", side, side.variable
+        )
+    return info
 
 
 def workdir_of(directory: Path | None) -> WorkDir:

@@ -37,7 +37,7 @@ def ping(
     given = [(side, text) for side, text in ((Side.SOURCE, source), (Side.TARGET, target)) if text]
     if not given:
         raise UsageError("no connection string to ping", hint="Give --source, --target or both.")
-    infos = [ConnInfo.parse(side, text) for side, text in given]
+    infos = [o.server(side, text) for side, text in given]
     with stop_on_signals() as stop, ThreadPoolExecutor(max_workers=len(infos)) as pool:
         answers = list(pool.map(lambda info: _ping(info, wait, stop), infos))
     if not all(answers):

@@ -9,7 +9,7 @@ import typer
 from pgcopydb.bootstrap.snapshot import hold_snapshot
 from pgcopydb.cli import options as o
 from pgcopydb.postgres.connect import Endpoint
-from pgcopydb.postgres.conninfo import ConnInfo, Side
+from pgcopydb.postgres.conninfo import Side
 from pgcopydb.runtime.stop import stop_on_signals
 
 
@@ -28,7 +28,7 @@ def snapshot(
     A clone of the same work directory uses it by itself, and can be resumed under it after a crash.
     """
     o.begin_logging(verbose, notice, debug, trace, quiet)
-    endpoint = Endpoint(ConnInfo.parse(Side.SOURCE, source), secrets.token_hex(4))
+    endpoint = Endpoint(o.server(Side.SOURCE, source), secrets.token_hex(4))
     workdir = o.workdir_of(directory)
     with stop_on_signals() as stop:
         hold_snapshot(endpoint, workdir, stop, typer.echo)

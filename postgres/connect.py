@@ -17,7 +17,7 @@ from psycopg import pq
 
 from pgcopydb.postgres.classify import is_transient, server_errors
 from pgcopydb.postgres.conninfo import ConnInfo, Side
-from pgcopydb.runtime.errors import Kind
+from pgcopydb.runtime.errors import ConfigError, Kind
 from pgcopydb.runtime.logs import NOTICE
 from pgcopydb.runtime.retry import RECONNECT_SECONDS, retry
 from pgcopydb.runtime.stop import Stop
@@ -105,18 +105,24 @@ def _login(info: ConnInfo, title: str) -> Connection:
 
 def _login_error(info: ConnInfo, conninfo: str, exc: psycopg.Error) -> Exception:
     """libpq gives no SQLSTATE for a failed login; whether the server answers at all tells the cases apart."""
-    said = str(exc).strip().splitlines()
-    message = f"cannot connect to the {info.side} ({info.display()}): {said[-1] if said else type(exc).__name__}"
+    message = f"cannot connect to the {info.side} ({info.display()}): {_said(exc)}"
     answer = pq.PGconn.ping(conninfo.encode())
     if answer == pq.Ping.OK and not is_transient(exc.sqlstate):
         return info.side.error(message, hint="The server answers: check user, password, database and pg_hba.conf.")
     if answer == pq.Ping.NO_ATTEMPT:
-        return info.side.error(message, hint=f"Check --{info.side} or {info.side.variable}.")
+        return ConfigError(message, hint=f"Check --{info.side} or {info.side.variable}.")
     return info.side.error(
         message,
         hint="Check host and port, that the server is up and that no firewall is in the way.",
         kind=Kind.RETRY,
     )
+
+
+def _said(exc: psycopg.Error) -> str:
+    """libpq's reasons, one for each address that it tried, without its questions."""
+    lines = [line.strip() for line in str(exc).splitlines()]
+    reasons = [line for line in lines if line and not line.startswith("Is the server running")]
+    return "; ".join(reasons).removeprefix("connection failed: ") or type(exc).__name__
 
 
 def apply_settings(connection: Connection, side: Side, extra: dict[str, str]) -> None:

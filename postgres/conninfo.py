@@ -55,7 +55,7 @@ class ConnInfo:
 
     @classmethod
     def parse(cls, side: Side, text: str | None) -> ConnInfo:
-        """Raises ``UsageError`` when nothing was given and ``ConfigError`` when libpq cannot read it."""
+        """Raises ``UsageError`` when nothing was given and ``ConfigError`` when libpq could not use it."""
         if not text:
             raise UsageError(
                 f"no connection string for the {side}",
@@ -70,6 +70,11 @@ class ConnInfo:
                 hint="Write postgres://user@host:port/dbname with special characters percent-encoded, "
                 "or host=… port=… dbname=… user=…",
             ) from _without_text(exc)
+        for port in params.get("port", "").split(","):
+            if port and not (port.isdigit() and 1 <= int(port) <= 65535):
+                raise ConfigError(
+                    f"--{side} ({side.variable}): {port!r} is not a port", hint="Write a number from 1 to 65535."
+                )
         return cls(side, params)
 
     def libpq(self, title: str) -> str:

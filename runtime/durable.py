@@ -11,8 +11,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from pgcopydb.runtime.errors import DiskFull, StateError
+
+_LOOK: Final = "Look at this path, or choose another work directory with --dir."
+_HINTS: Final = {
+    errno.EACCES: "Give this user the permission, or choose another work directory with --dir.",
+    errno.EROFS: "This file system is mounted read-only: choose another work directory with --dir.",
+    errno.EIO: "The disk reports errors: look into the kernel's log before trying again.",
+}
 
 
 @contextmanager
@@ -27,7 +35,7 @@ def disk_errors(path: Path, doing: str) -> Iterator[None]:
                 f"{doing} {path}: {reason}",
                 hint="Free some room on this file system, then run the same command with --resume.",
             ) from exc
-        raise StateError(f"{doing} {path}: {reason}") from exc
+        raise StateError(f"{doing} {path}: {reason}", hint=_HINTS.get(exc.errno or 0, _LOOK)) from exc
 
 
 def fsync_directory(folder: Path) -> None:

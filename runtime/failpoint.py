@@ -1,8 +1,8 @@
 """Named places where a test may kill the process, raise an error or wait.
 
 ``PGCOPYDB_FAILPOINTS="name=kill,other=error@3"`` makes the first pass through ``name`` end the process as ``kill -9``
-would, and the third pass through ``other`` raise. A name that is not in ``NAMES`` is refused, so that a test never
-waits for a point that is gone.
+would, and the third pass through ``other`` raise; ``stop`` halts the process there until it gets SIGCONT. A name that
+is not in ``NAMES`` is refused, so that a test never waits for a point that is gone.
 """
 
 from __future__ import annotations
@@ -65,9 +65,10 @@ class _Traps:
     def _parse(part: str) -> tuple[str, _Trap]:
         name, _, action = part.partition("=")
         action, _, count = action.partition("@")
-        if name not in NAMES or action not in {"kill", "error"} or not (count or "1").isdigit():
+        if name not in NAMES or action not in {"kill", "stop", "error"} or not (count or "1").isdigit():
             raise ConfigError(
-                f"{VARIABLE}: cannot use {part!r}", hint="Write NAME=kill or NAME=error, with @N for the Nth pass."
+                f"{VARIABLE}: cannot use {part!r}",
+                hint="Write NAME=kill, NAME=stop or NAME=error, with @N for the Nth pass.",
             )
         return name, _Trap(action, int(count or "1"))
 
@@ -81,6 +82,9 @@ class _Traps:
                 return
         if trap.action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if trap.action == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return
         raise PgcopydbError(f"failpoint {name} was reached")
 
 

@@ -141,7 +141,10 @@ def setup_logging(settings: LogSettings) -> None:
         try:
             file = logging.FileHandler(settings.file, mode="w", encoding="utf-8")
         except OSError as exc:
-            raise ConfigError(f"PGCOPYDB_LOG_FILENAME: cannot write {settings.file}: {exc.strerror}") from exc
+            raise ConfigError(
+                f"PGCOPYDB_LOG_FILENAME: cannot write {settings.file}: {exc.strerror}",
+                hint="Name a file in a folder that this user may write to.",
+            ) from exc
         file.setFormatter(
             _Json() if settings.file_json else _Text(settings.time_format or long_time, place=True, colour=False)
         )

@@ -71,11 +71,10 @@ class WorkDir:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def clear(self) -> None:
-        """Forget an earlier run. Only what this program writes is removed, never the folder itself."""
+        """Forget an earlier run: what a clone writes here, not the snapshot that another command may hold."""
         with disk_errors(self.top, "clearing the work directory"):
             shutil.rmtree(self.top / "schema", ignore_errors=True)
-            for path in (self.snapshot, self.summary):
-                path.unlink(missing_ok=True)
+            self.summary.unlink(missing_ok=True)
 
     @contextmanager
     def lock(self, service: str = "clone") -> Iterator[None]:

@@ -12,11 +12,6 @@ CREATE TABLE step (
     finished real
 );
 
-CREATE TABLE command (
-    started real NOT NULL,
-    line text NOT NULL                  -- without secrets
-);
-
 CREATE TABLE namespace (
     name text PRIMARY KEY,
     owner text NOT NULL
