@@ -67,7 +67,7 @@ class Clone:
 
 
 def run_clone(source: ConnInfo, target: ConnInfo, workdir: WorkDir, options: CloneOptions, stop: Stop) -> None:
-    """Copy one database. Raises the first error, ``PartialFailure`` when objects failed, ``Stopped`` on request."""
+    """Copy one database. Raises ``PartialFailure`` when objects failed, ``Stopped`` on request."""
     workdir.create()
     with workdir.lock(), closing(open_store(workdir, options)) as store:
         clone = _begin(source, target, workdir, options, stop, store)
@@ -311,13 +311,19 @@ def _finish(clone: Clone) -> None:
 
 
 def _raise_failures(clone: Clone) -> None:
-    """The first error as it is when it is the only one; their number otherwise."""
+    """The error that ended the run decides its exit code; else what all failures have in common."""
     failures = clone.failures.all
-    if len(failures) == 1:
-        raise failures[0].error
+    ended_by = clone.failures.ended_by
+    if ended_by is not None:
+        raise PartialFailure(
+            f"the clone ended early because of {ended_by.what}",
+            hint=ended_by.error.hint or "Run again with --resume: what is done is kept.",
+            causes=[ended_by.error],
+        )
     if failures:
         raise PartialFailure(
-            f"{len(failures)} objects failed, first {failures[0].what}: {failures[0].error}",
+            f"the clone is not complete: {len(failures)} of its objects failed, the first was {failures[0].what}",
             hint="Mend the causes shown above and run again with --resume: what is done is kept.",
+            causes=[failure.error for failure in failures],
         )
     clone.stop.check()

@@ -18,7 +18,7 @@ from typing import Final
 import psycopg
 
 from pgcopydb.postgres.classify import classify, server_errors
-from pgcopydb.postgres.connect import Connection, Endpoint
+from pgcopydb.postgres.connect import Connection, Endpoint, hang_up
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.names import quote_literal
 from pgcopydb.runtime.durable import write_atomic
@@ -33,6 +33,9 @@ SERVICE: Final = "snapshot"
 
 KEEPALIVE_SECONDS: Final = 20.0
 """Shorter than the idle timeouts of the usual NAT gateways and proxies."""
+
+_RELEASE_SECONDS: Final = 5.0
+"""How long the server may take to answer a keepalive that is under way."""
 
 _BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
@@ -70,7 +73,10 @@ class HeldSnapshot:
         """End the transaction, so that the source can vacuum what it saw. May be called twice, by one thread."""
         if self._release >= 0:
             os.eventfd_write(self._release, 1)
-            self._thread.join()
+            self._thread.join(_RELEASE_SECONDS)
+            if self._thread.is_alive():
+                hang_up(self._connection)
+                self._thread.join()
             os.close(self._release)
             self._release = -1
 

@@ -55,21 +55,34 @@ class Failures:
         self._fail_fast = fail_fast
         self._lock = threading.Lock()
         self._list: list[Failure] = []
+        self._ended_by: Failure | None = None
 
     def add(self, what: str, error: PgcopydbError) -> None:
         """Record and report; ends the run when it is to fail fast."""
+        if self._fail_fast:
+            self.abort(what, error)
+        else:
+            self._record(what, error)
+
+    def abort(self, what: str, error: PgcopydbError) -> None:
+        """Record an error that makes going on pointless, and stop every worker."""
+        failure = self._record(what, error)
+        with self._lock:
+            self._ended_by = self._ended_by or failure
+        self._stop.request(StopMode.FAST)
+
+    def _record(self, what: str, error: PgcopydbError) -> Failure:
         logger.error("%s: %s", what, error)
         if error.hint:
             logger.error("hint: %s", error.hint)
         with self._lock:
             self._list.append(Failure(what, error))
-        if self._fail_fast:
-            self._stop.request(StopMode.FAST)
+            return self._list[-1]
 
-    def abort(self, what: str, error: PgcopydbError) -> None:
-        """Record an error that makes going on pointless, and stop every worker."""
-        self.add(what, error)
-        self._stop.request(StopMode.FAST)
+    @property
+    def ended_by(self) -> Failure | None:
+        """What made the run end before it was complete."""
+        return self._ended_by
 
     @property
     def all(self) -> list[Failure]:

@@ -7,8 +7,13 @@ when this process dies. Reconnecting, and what to do after it, is the caller's.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -84,13 +89,34 @@ class Endpoint:
         return connection
 
     def connect_patiently(self, role: str, stop: Stop, *, settings: dict[str, str] | None = None) -> Connection:
-        """As ``connect``, waiting for a server that restarts."""
+        """As ``connect``, waiting for a server that restarts; a fast stop ends the wait with ``Stopped``."""
         return retry(
-            lambda: self.connect(role, settings=settings),
+            lambda: _unless_stopped(lambda: self.connect(role, settings=settings), stop),
             what=f"connecting to the {self.side}",
             seconds=RECONNECT_SECONDS,
             stop=stop,
         )
+
+
+def _unless_stopped(connect: Callable[[], Connection], stop: Stop) -> Connection:
+    """A login cannot be interrupted: on a fast stop it is left to itself, and closed if it comes to an end."""
+    future: Future[Connection] = Future()
+    over = threading.Event()
+
+    def run() -> None:
+        try:
+            future.set_result(connect())
+        except BaseException as exc:  # noqa: BLE001  handed on to the thread that waits
+            future.set_exception(exc)
+        over.set()
+
+    threading.Thread(target=run, name="login", daemon=True).start()
+    with stop.on_fast_stop(over.set):
+        over.wait()
+    if not future.done():
+        future.add_done_callback(lambda late: late.exception() or late.result().close())
+        stop.check()
+    return future.result()
 
 
 def _login(info: ConnInfo, title: str) -> Connection:
@@ -137,6 +163,12 @@ def apply_settings(connection: Connection, side: Side, extra: dict[str, str]) ->
             "SELECT pg_catalog.set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS s (name, value)",
             (list(settings), list(settings.values())),
         )
+
+
+def hang_up(connection: Connection) -> None:
+    """Wake whoever waits for the server on this connection, with an error; from any thread."""
+    with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)
 
 
 def _log_notice(diagnostic: psycopg.errors.Diagnostic) -> None:

@@ -13,6 +13,7 @@ import os
 import select
 import socket
 import struct
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -45,12 +46,14 @@ class CancelToken:
 
     def __init__(self) -> None:
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._lock = threading.Lock()
         self._set = False
 
     def cancel(self) -> None:
         self._set = True
-        if self._event >= 0:
-            os.eventfd_write(self._event, 1)
+        with self._lock:
+            if self._event >= 0:
+                os.eventfd_write(self._event, 1)
 
     def is_set(self) -> bool:
         return self._set
@@ -59,8 +62,9 @@ class CancelToken:
         return self._event
 
     def close(self) -> None:
-        event, self._event = self._event, -1
-        os.close(event)
+        with self._lock:
+            os.close(self._event)
+            self._event = -1
 
 
 def diagnostic_error(side: Side, body: bytes, doing: str) -> PgcopydbError:

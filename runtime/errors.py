@@ -7,8 +7,8 @@ Raising is all that a stage does with an error; only the process entry point log
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum, StrEnum
-from typing import ClassVar
 
 
 class ExitCode(IntEnum):
@@ -44,7 +44,7 @@ class PgcopydbError(Exception):
     do about it; ``sqlstate`` is the server's five-character code when a server raised it.
     """
 
-    exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL_ERROR
+    exit_code: ExitCode = ExitCode.INTERNAL_ERROR
 
     def __init__(
         self,
@@ -112,7 +112,13 @@ class PreflightFailed(PgcopydbError):
 
 
 class PartialFailure(PgcopydbError):
-    """Some objects failed while the rest was done; the message counts them."""
+    """Some objects failed while the rest was done; each was reported when it did."""
+
+    def __init__(self, message: str, *, hint: str | None = None, causes: Sequence[PgcopydbError] = ()) -> None:
+        super().__init__(message, hint=hint)
+        codes = {cause.exit_code for cause in causes}
+        if len(codes) == 1:
+            self.exit_code = codes.pop()
 
 
 class Stopped(PgcopydbError):

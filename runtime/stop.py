@@ -46,8 +46,9 @@ class Stop:
             self._mode = mode
             listeners = list(self._listeners.values()) if mode is StopMode.FAST else []
         self._requested.set()
+        # Side by side: one that waits for a server that is gone must not hold up the others.
         for listener in listeners:
-            listener()
+            threading.Thread(target=listener, daemon=True).start()
 
     def wait(self, seconds: float) -> bool:
         """Sleep until a stop is requested or the time is over; true when a stop is requested."""
