@@ -199,7 +199,7 @@ def _settings(connection: Connection, facts: ServerFacts) -> Iterator[Finding]:
 
 
 def _emptiness(connection: Connection, needs: Needs, options: CloneOptions) -> Iterator[Finding]:
-    if options.resume or options.restore.drop_if_exists:
+    if options.restore.drop_if_exists:
         return
     wanted = {(name.schema, name.name) for name in needs.tables}
     rows = connection.execute(query("user_relations")).fetchall()
@@ -213,7 +213,7 @@ def _emptiness(connection: Connection, needs: Needs, options: CloneOptions) -> I
             Side.TARGET,
             "not empty",
             f"{len(collisions)} of the tables exist already: {shown}{more}",
-            "replace them with --drop-if-exists, or continue an interrupted run with --resume",
+            "replace them with --drop-if-exists, or continue the run that made them: --resume and its --dir",
         )
     if strangers:
         yield Finding(Severity.NOTE, Side.TARGET, "not empty", f"{strangers} other tables exist; they are left alone")

@@ -114,9 +114,14 @@ def _unless_stopped(connect: Callable[[], Connection], stop: Stop) -> Connection
     with stop.on_fast_stop(over.set):
         over.wait()
     if not future.done():
-        future.add_done_callback(lambda late: late.exception() or late.result().close())
+        future.add_done_callback(_close_late)
         stop.check()
     return future.result()
+
+
+def _close_late(future: Future[Connection]) -> None:
+    if future.exception() is None:
+        future.result().close()
 
 
 def _login(info: ConnInfo, title: str) -> Connection:

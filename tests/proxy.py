@@ -19,7 +19,8 @@ class Proxy:
     """Passes bytes between whoever connects to ``port`` and the server of ``dsn``, both on 127.0.0.1."""
 
     def __init__(self, dsn: str) -> None:
-        self._server = (conninfo_to_dict(dsn)["host"], int(conninfo_to_dict(dsn)["port"]))
+        given = conninfo_to_dict(dsn)
+        self._server = (str(given["host"]), int(str(given["port"])))
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.dsn = make_conninfo(dsn, host="127.0.0.1", port=str(self.port))
