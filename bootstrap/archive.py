@@ -1,8 +1,8 @@
 """The table of contents of pg_dump's archive, as ``pg_restore --list --verbose`` prints it.
 
-Pure, but for ``write_list``. Decisions rest on the numbers of a line (its own, those of the object in the source's
-catalogs, those of the entries it depends on) and on its kind; names are never cut out of it, because they may hold
-spaces, and a newline is printed as a space.
+Pure, but for ``write_list`` and ``read_list``. Decisions rest on the numbers of a line (its own, those of the object
+in the source's catalogs, those of the entries it depends on) and on its kind; names are never cut out of it, because
+they may hold spaces, and a newline is printed as a space.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pgcopydb.runtime.durable import write_atomic
+from pgcopydb.runtime.durable import disk_errors, write_atomic
 from pgcopydb.runtime.errors import CorruptState
 from pgcopydb.runtime.logs import NOTICE
 
@@ -164,5 +164,17 @@ def attached_to(entries: Iterable[ArchiveEntry], owners: set[int]) -> Iterator[A
 
 
 def write_list(entries: Iterable[ArchiveEntry], path: Path) -> None:
-    """The file for ``pg_restore --use-list``: these entries, in this order."""
-    write_atomic(path, "".join(f"{entry.line}\n" for entry in entries).encode())
+    """The file for ``pg_restore --use-list``: these entries, in this order, with what each depends on as a remark."""
+    write_atomic(path, "".join(_lines(entry) for entry in entries).encode())
+
+
+def _lines(entry: ArchiveEntry) -> str:
+    if not entry.depends:
+        return f"{entry.line}\n"
+    return f"{entry.line}\n;\tdepends on: {' '.join(str(number) for number in entry.depends)}\n"
+
+
+def read_list(path: Path) -> list[ArchiveEntry]:
+    """What ``write_list`` or pg_restore wrote. ``StateError`` when it cannot be read."""
+    with disk_errors(path, "reading"):
+        return parse_list(path.read_bytes().decode("utf-8", "replace"))

@@ -37,7 +37,7 @@ from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.summary import write_summary
 from pgcopydb.bootstrap.vacuum import VacuumQueue
 from pgcopydb.bootstrap.workers import Failures
-from pgcopydb.postgres.binaries import Tools, choose, discover, needs_tls
+from pgcopydb.postgres.binaries import Tools, choose, discover
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.postgres.server import ServerFacts, inspect_server
@@ -98,12 +98,8 @@ def _begin(
     check_identity(store, facts, options)
     jobs = options.jobs
     store.set_setting("jobs", {"tables": jobs.tables, "indexes": jobs.indexes, "large_objects": jobs.large_objects})
-    tools = choose(
-        discover(),
-        facts[Side.SOURCE].version,
-        facts[Side.TARGET].version,
-        needs_tls=needs_tls(source) or needs_tls(target),
-    )
+    tls = any(server.tls for server in facts.values())
+    tools = choose(discover(needs_tls=tls), facts[Side.SOURCE].version, facts[Side.TARGET].version, needs_tls=tls)
     return Clone(
         source=source_end,
         target=target_end,

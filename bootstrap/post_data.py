@@ -97,7 +97,7 @@ def _restore(
     jobs: int,
     stop: Stop,
 ) -> list[str]:
-    entries, left_out = select_post_data(read_entries(workdir, tools.restore, "post-data", stop), _built(store))
+    entries, left_out = select_post_data(read_entries(workdir, "post-data"), _built(store))
     logger.info("Left out of post-data: %d entries that this run builds itself", len(left_out))
     with target.connect("schema") as connection:
         missing, conflicts = _missing(store, connection, target, entries, options, stop)

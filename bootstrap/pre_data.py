@@ -61,9 +61,9 @@ def restore_pre_data(
         if resumed:
             end_leftovers(connection, target, stop)
         _record_target(store, connection)
-        entries = _select(store, connection, read_entries(workdir, tools.restore, "pre-data", stop), options)
+        entries = _select(store, connection, read_entries(workdir, "pre-data"), options)
         if options.drop_if_exists:
-            post_data = read_entries(workdir, tools.restore, "post-data", stop)
+            post_data = read_entries(workdir, "post-data")
             _drop_before(store, connection, post_data, stop)
         there = standing(store, connection, entries)
         if there and not (resumed or options.drop_if_exists):

@@ -17,7 +17,7 @@ from typing import Final
 from psycopg import sql
 
 from pgcopydb.bootstrap.addresses import addresses_of, standing
-from pgcopydb.bootstrap.archive import ArchiveEntry, parse_list, write_list
+from pgcopydb.bootstrap.archive import ArchiveEntry, read_list, write_list
 from pgcopydb.bootstrap.options import RestoreOptions
 from pgcopydb.bootstrap.queries import query
 from pgcopydb.bootstrap.store import CatalogStore
@@ -26,7 +26,6 @@ from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.runtime.child import level_of_line, run_child
-from pgcopydb.runtime.durable import disk_errors
 from pgcopydb.runtime.errors import BinaryError, Kind, TargetError
 from pgcopydb.runtime.logs import NOTICE
 from pgcopydb.runtime.stop import Stop
@@ -35,6 +34,7 @@ from pgcopydb.runtime.workdir import WorkDir
 logger = logging.getLogger(__name__)
 
 ROLE: Final = "pg_restore"
+SECTIONS: Final = ("pre-data", "post-data")
 OWNED_APART: Final = ("EVENT TRIGGER", "PUBLICATION", "STATISTICS", "SUBSCRIPTION")
 """Kinds whose owner is set by a statement of its own, after the one that creates them."""
 
@@ -150,11 +150,22 @@ def option_flags(options: RestoreOptions) -> list[str]:
     return [flag for flag, wanted in chosen.items() if wanted]
 
 
-def read_entries(workdir: WorkDir, tools: ToolSet, section: str, stop: Stop) -> list[ArchiveEntry]:
-    """The archive's entries of ``pre-data`` or ``post-data``, with what each depends on."""
+def list_archive(workdir: WorkDir, tools: ToolSet, stop: Stop) -> list[ArchiveEntry]:
+    """Write the contents of both sections to the work directory, with what each entry depends on; return them all."""
     # Only the verbose list has the dependencies, and only the other one heeds the section.
-    chosen = {entry.dump_id for entry in _list(workdir, tools, [f"--section={section}"], stop)}
-    return [entry for entry in _list(workdir, tools, ["--verbose"], stop) if entry.dump_id in chosen]
+    everything = _list(workdir, tools, ["--verbose"], stop)
+    listed: list[ArchiveEntry] = []
+    for section in SECTIONS:
+        chosen = {entry.dump_id for entry in _list(workdir, tools, [f"--section={section}"], stop)}
+        entries = [entry for entry in everything if entry.dump_id in chosen]
+        write_list(entries, workdir.contents(section))
+        listed += entries
+    return listed
+
+
+def read_entries(workdir: WorkDir, section: str) -> list[ArchiveEntry]:
+    """The archive's entries of ``pre-data`` or ``post-data``, as they were listed when it was made."""
+    return read_list(workdir.contents(section))
 
 
 def _list(workdir: WorkDir, tools: ToolSet, flags: Sequence[str], stop: Stop) -> list[ArchiveEntry]:
@@ -170,8 +181,7 @@ def _list(workdir: WorkDir, tools: ToolSet, flags: Sequence[str], stop: Stop) ->
             f"pg_restore {tools.version_text} cannot read {workdir.schema_dump}: {last_words(result.errors)}",
             hint="Begin again with --restart when the file is damaged or was written by a newer pg_dump.",
         )
-    with disk_errors(path, "reading"):
-        return parse_list(path.read_bytes().decode("utf-8", "replace"))
+    return read_list(path)
 
 
 def last_words(errors: Sequence[str]) -> str:

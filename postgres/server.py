@@ -24,6 +24,8 @@ class ServerFacts:
     in_recovery: bool
     encoding: str
     block_size: int
+    tls: bool
+    """Whether this session is encrypted by TLS."""
 
     @property
     def major(self) -> int:
@@ -59,4 +61,5 @@ def inspect_server(connection: Connection, side: Side) -> ServerFacts:
         in_recovery=row[4],
         encoding=row[5],
         block_size=row[6],
+        tls=connection.pgconn.ssl_in_use,
     )

@@ -17,6 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Final
 
@@ -32,10 +33,14 @@ KEPT_LINES: Final = 100
 _KILL_AFTER_SECONDS: Final = 5.0
 _LONGEST_LINE: Final = 1 << 16
 
-# A program of its own, because no Python may run between fork and exec in a process with threads. PR_SET_PDEATHSIG is
-# 1; SIGTERM rather than SIGKILL, so that pg_dump and pg_restore cancel what the server still does for them. A parent
-# that died before the call is noticed by its pid. Python ignores SIGPIPE, and exec would hand that on.
-_LAUNCHER: Final = """\
+# Programs of their own ask for the parent-death signal, because no Python may run between fork and exec in a process
+# with threads. SIGTERM rather than SIGKILL, so that pg_dump and pg_restore cancel what the server still does for them.
+# A parent that died before the request is noticed by its pid.
+_SETPRIV: Final = ("setpriv", "--pdeathsig", "TERM")
+_SHELL: Final = ("/bin/sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
+
+# Where there is no setpriv of util-linux. PR_SET_PDEATHSIG is 1. Python ignores SIGPIPE, and exec would hand that on.
+_PYTHON: Final = """\
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 if os.getppid() == int(sys.argv[1]):
@@ -94,7 +99,7 @@ def run_child(
 def _start(argv: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     english = {**environment, "LC_ALL": "C", "LANGUAGE": ""}
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *argv],
+        [*_launcher(), str(os.getpid()), *argv],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -102,6 +107,16 @@ def _start(argv: Sequence[str], environment: Mapping[str, str]) -> subprocess.Po
         # Ctrl-C in a terminal reaches this process alone, which then decides.
         process_group=0,
     )
+
+
+@cache
+def _launcher() -> tuple[str, ...]:
+    """What goes before this process's pid and a command line."""
+    try:
+        subprocess.run([*_SETPRIV, "/bin/true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return (sys.executable, "-I", "-S", "-c", _PYTHON)
+    return (*_SETPRIV, *_SHELL)
 
 
 def _terminate(process: subprocess.Popen[bytes]) -> None:

@@ -48,6 +48,10 @@ class WorkDir:
         """What pg_restore is told to restore of one section, e.g. ``pre-data.list``."""
         return self.top / "schema" / f"{section}.list"
 
+    def contents(self, section: str) -> Path:
+        """The entries of one section of the schema dump."""
+        return self.top / "schema" / f"{section}.toc"
+
     @property
     def snapshot(self) -> Path:
         """Identifier of the snapshot that the run reads under; written by whoever exports it."""

@@ -247,7 +247,7 @@ def test_a_rich_schema_arrives_whole(db_pair: DbPair, tmp_path: Path, caplog: py
 def test_pre_data_that_was_cut_off_is_made_anew(
     rich: Run, source_db: Database, target_db: Database, share: float
 ) -> None:
-    entries = [e for e in read_entries(rich.workdir, rich.tools.restore, "pre-data", rich.stop) if e.kind != "DATABASE"]
+    entries = [e for e in read_entries(rich.workdir, "pre-data") if e.kind != "DATABASE"]
     begun = entries[: int(share * len(entries))]
     flags = ["--no-owner"]
     assert not restore(

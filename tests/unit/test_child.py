@@ -115,15 +115,18 @@ def test_nothing_is_started_after_a_stop_request() -> None:
         run_child(shell("exit 0"), environment=ENVIRONMENT, stop=stop, what="testing")
 
 
-def test_the_child_goes_when_its_parent_is_killed() -> None:
+@pytest.mark.parametrize("path", [os.environ["PATH"], "/nowhere"], ids=["setpriv", "python"])
+def test_the_child_goes_when_its_parent_is_killed(path: str) -> None:
     program = """
 import os
 from pgcopydb.runtime.child import run_child
 from pgcopydb.runtime.stop import Stop
-run_child(["/bin/sh", "-c", "echo $$ >&2; exec sleep 1000"], environment=dict(os.environ), stop=Stop(), what="testing",
+run_child(["/bin/sh", "-c", "echo $$ >&2; exec /bin/sleep 1000"], environment=dict(os.environ), stop=Stop(), what="t",
           on_line=lambda line: print(line, flush=True))
 """
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**ENVIRONMENT, "PATH": path}
+    ) as parent:
         assert parent.stdout is not None
         pidfd = os.pidfd_open(int(parent.stdout.readline()))
         try:
