@@ -115,9 +115,9 @@ def _fetch_indexes(connection: Connection, store: CatalogStore, tables: Sequence
     period = "coalesce(con.conperiod, false)" if connection.info.server_version >= 180000 else "false"
     rows = connection.execute(query("indexes").format(period=period), {"tables": list(tables)}).fetchall()
     store.executemany(
-        "INSERT INTO built_index (oid, table_oid, schema, name, sql, tablespace, is_unique, statistics, extensions)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [row[:9] for row in rows if not row[15]],
+        "INSERT INTO built_index (oid, table_oid, schema, name, sql, tablespace, is_unique, statistics, extensions,"
+        " bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(*row[:9], row[16]) for row in rows if not row[15]],
     )
     store.executemany(
         "INSERT INTO built_constraint (oid, table_oid, index_oid, name, kind, is_deferrable, is_deferred, definition,"

@@ -83,17 +83,17 @@ class IndexQueue:
 
     def add_table(self, oid: int) -> None:
         """Queue what is not done of a table whose rows are in."""
-        table = self._store.row("SELECT schema, name, bytes FROM copied_table WHERE oid = ?", (oid,))
+        table = self._store.row("SELECT schema, name FROM copied_table WHERE oid = ?", (oid,))
         assert table is not None  # noqa: S101  the caller took the oid from this table
         name = Name(table["schema"], table["name"])
         indexes = self._store.rows(
-            "SELECT oid, schema, name FROM built_index WHERE table_oid = ? AND state <> 'done'", (oid,)
+            "SELECT oid, schema, name, bytes FROM built_index WHERE table_oid = ? AND state <> 'done'", (oid,)
         )
         with self._lock:
             self._indexes_left[oid] = len(indexes)
         for index in indexes:
             job = IndexJob(oid, name, index["oid"], Name(index["schema"], index["name"]))
-            self._pool.submit(job, cost=table["bytes"])
+            self._pool.submit(job, cost=index["bytes"])
         if not indexes:
             self._queue_constraints(oid, name)
 

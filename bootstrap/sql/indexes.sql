@@ -19,7 +19,8 @@ SELECT i.indexrelid::bigint,
        con.condeferrable,
        con.condeferred,
        pg_catalog.pg_get_constraintdef(con.oid),
-       con.contype = 'x' OR {period}
+       con.contype = 'x' OR {period},
+       x.relpages::bigint * current_setting('block_size')::bigint
   FROM pg_catalog.pg_index i
   JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
