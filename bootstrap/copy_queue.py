@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from pgcopydb.bootstrap.activity import Activity
 from pgcopydb.bootstrap.copy_plan import PartRange
-from pgcopydb.bootstrap.copy_table import CopyJob, CopySession, copy_part
+from pgcopydb.bootstrap.copy_table import CopyJob, CopySession, copy_part, mark_copied
+from pgcopydb.bootstrap.options import CopyFormat
 from pgcopydb.bootstrap.snapshot import begin_under
 from pgcopydb.bootstrap.store import CatalogStore, Row
 from pgcopydb.bootstrap.transactions import Outcome, outcome
@@ -21,11 +23,14 @@ from pgcopydb.bootstrap.workers import Failures, WorkerPool
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.copy_stream import is_plain
 from pgcopydb.postgres.names import Name
 from pgcopydb.runtime.logs import NOTICE
 from pgcopydb.runtime.stop import Stop
 
 logger = logging.getLogger(__name__)
+
+_WORTH_BINARY: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ def start_copy(
     snapshot: ReadUnder,
     *,
     jobs: int,
-    binary: bool,
+    copy_format: CopyFormat,
     activity: Activity,
     on_copied: Callable[[int], None],
     failures: Failures,
@@ -57,7 +62,8 @@ def start_copy(
         source_connection = source.connect_patiently(role, stop)
         with server_errors(Side.SOURCE, "importing the snapshot"):
             begin_under(source_connection, snapshot.id)
-        return CopySession(source_connection, target_connection, snapshot.id, snapshot.content)
+        plain = is_plain(source_connection) and is_plain(target_connection)
+        return CopySession(source_connection, target_connection, snapshot.id, snapshot.content, plain=plain)
 
     def work(session: CopySession, job: CopyJob) -> None:
         if copy_part(session, job, store, activity, stop):
@@ -72,8 +78,12 @@ def start_copy(
         failures=failures,
         stop=stop,
     )
+    for row in store.rows("SELECT oid FROM copied_table WHERE copied IS NULL"):
+        # The last part of a split table may have been found committed just now.
+        if mark_copied(store, row["oid"]):
+            on_copied(row["oid"])
     for row in _unfinished(store):
-        job = _job(store, row, binary=binary, truncatable=truncatable)
+        job = _job(store, row, copy_format, truncatable)
         pool.submit(job, cost=job.bytes_estimate)
     return pool
 
@@ -87,9 +97,10 @@ def _unfinished(store: CatalogStore) -> list[Row]:
     )
 
 
-def _job(store: CatalogStore, row: Row, *, binary: bool, truncatable: Callable[[int], bool]) -> CopyJob:
+def _job(store: CatalogStore, row: Row, copy_format: CopyFormat, truncatable: Callable[[int], bool]) -> CopyJob:
     name = Name(row["schema"], row["name"])
     into = Name(row["via_schema"], row["via_name"]) if row["via_name"] else name
+    quiet = store.value("SELECT 1 FROM copied_column WHERE table_oid = ? AND NOT built_in", (row["oid"],)) is None
     whole = row["parts"] == 1 and into == name and truncatable(row["oid"])
     return CopyJob(
         oid=row["oid"],
@@ -101,11 +112,18 @@ def _job(store: CatalogStore, row: Row, *, binary: bool, truncatable: Callable[[
         rows=PartRange(row["kind"], row["lower"], row["upper"]),
         part_key=row["part_key"],
         bytes_estimate=row["bytes_estimate"],
-        binary=binary and _binary_safe(store, row),
-        quiet=store.value("SELECT 1 FROM copied_column WHERE table_oid = ? AND NOT built_in", (row["oid"],)) is None,
+        binary=_as_binary(store, row, copy_format, quiet=quiet),
+        quiet=quiet,
         truncate=whole,
         freeze=whole,
     )
+
+
+def _as_binary(store: CatalogStore, row: Row, copy_format: CopyFormat, *, quiet: bool) -> bool:
+    """Small tables go as text unless told otherwise: finding the end of binary rows costs the source a query."""
+    if copy_format is CopyFormat.AUTO:
+        return quiet and row["bytes_estimate"] >= _WORTH_BINARY and _binary_safe(store, row)
+    return copy_format is CopyFormat.BINARY and _binary_safe(store, row)
 
 
 def _binary_safe(store: CatalogStore, row: Row) -> bool:

@@ -48,6 +48,8 @@ class CopySession:
     target: Connection
     snapshot: str
     snapshot_content: str
+    plain: bool
+    """Whether rows can go from socket to socket."""
     token: CancelToken = field(default_factory=CancelToken)
     tables_read: int = 0
 
@@ -123,6 +125,9 @@ def copy_part(session: CopySession, job: CopyJob, store: CatalogStore, activity:
             return _mark(store, job, "gone")
         xid = _begin_target(session, job)
         _mark_running(store, job, xid, session.snapshot_content)
+        if not job.truncate:
+            # Its transaction empties nothing: copied once more, its rows would be there twice.
+            store.make_durable()
         failpoint("copy.after_truncate")
         counts = _stream(session, job, _columns(store, job), task.add_bytes)
         failpoint("copy.before_commit")
@@ -179,9 +184,11 @@ def _still_there(session: CopySession, job: CopyJob) -> bool:
     except psycopg.Error as exc:
         if exc.sqlstate not in _GONE:
             raise classify(Side.SOURCE, exc, f"locking {job}") from exc
-        session.renew_source_transaction()
-        return False
+        with server_errors(Side.SOURCE, f"looking for {job}"):
+            session.renew_source_transaction()
+        row = None
     if row is None or row[0] != job.oid:
+        _refuse_renamed(session, job)
         return False
     if row[1] != job.filenode:
         # TRUNCATE and rewriting forms of ALTER TABLE are not MVCC-safe (documentation, "Caveats" of concurrency
@@ -192,6 +199,18 @@ def _still_there(session: CopySession, job: CopyJob) -> bool:
             "--restart --drop-if-exists, or with --resume --not-consistent to copy this table as it is now.",
         )
     return True
+
+
+def _refuse_renamed(session: CopySession, job: CopyJob) -> None:
+    """Its rows are wanted, and its new name is none that the target's schema has."""
+    with server_errors(Side.SOURCE, f"looking for {job}"):
+        row = session.source.execute("SELECT %s::oid::regclass::text", (job.oid,)).fetchone()
+    if row is not None and not row[0].isdigit():
+        raise SourceError(
+            f"{job} was renamed to {row[0]} after the snapshot was taken",
+            hint="Give it its old name back and run again with --resume, or begin again with --restart "
+            "--drop-if-exists.",
+        )
 
 
 def _begin_target(session: CopySession, job: CopyJob) -> str:
@@ -215,6 +234,7 @@ def _stream(session: CopySession, job: CopyJob, columns: list[str], on_bytes: Ca
         binary=job.binary,
         quiet=job.quiet,
         cancel=session.token,
+        through_libpq=not session.plain,
         on_bytes=on_bytes,
     )
 

@@ -19,7 +19,7 @@ from pgcopydb.bootstrap.store import CatalogStore, Row
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
-from pgcopydb.postgres.copy_stream import CancelToken, copy_between
+from pgcopydb.postgres.copy_stream import CancelToken, copy_between, is_plain
 from pgcopydb.postgres.names import Name, quote_ident
 from pgcopydb.runtime.errors import TargetError
 from pgcopydb.runtime.failpoint import failpoint
@@ -95,6 +95,7 @@ def _copy(reader: Connection, writer: Connection, row: Row, stop: Stop) -> None:
             f"CREATE TEMPORARY TABLE pgcopydb_rows ON COMMIT DROP AS SELECT {chosen} FROM {name.sql} LIMIT 0"  # noqa: S608
         )
     with closing(CancelToken()) as token, stop.on_fast_stop(token.cancel):
+        plain = is_plain(reader) and is_plain(writer)
         copy_between(
             reader,
             writer,
@@ -103,6 +104,7 @@ def _copy(reader: Connection, writer: Connection, row: Row, stop: Stop) -> None:
             binary=False,
             cancel=token,
             on_bytes=lambda _count: None,
+            through_libpq=not plain,
         )
     same = f"ROW({_prefixed('t', columns)})::text = ROW({_prefixed('r', columns)})::text"
     with server_errors(Side.TARGET, f"writing configuration table {name} of extension {row['extension']}"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,16 @@ class Skip:
     db_properties: bool = False
 
 
+class CopyFormat(StrEnum):
+    """In which form rows travel."""
+
+    AUTO = "auto"
+    """Binary for larger tables whose types have one binary form on every server, text for the others."""
+    TEXT = "text"
+    BINARY = "binary"
+    """Binary for every table whose types allow it."""
+
+
 @dataclass(frozen=True, slots=True)
 class CloneOptions:
     """Everything that ``pgcopydb clone`` can be told besides the two servers and the work directory."""
@@ -57,7 +68,7 @@ class CloneOptions:
     split: Split = field(default_factory=Split)
     restore: RestoreOptions = field(default_factory=RestoreOptions)
     skip: Skip = field(default_factory=Skip)
-    copy_binary: bool = False
+    copy_format: CopyFormat = CopyFormat.AUTO
     fail_fast: bool = False
     resume: bool = False
     restart: bool = False

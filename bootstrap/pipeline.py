@@ -8,9 +8,9 @@ continues from what is marked. Every step can be run twice: each one looks at it
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 from pgcopydb.bootstrap.activity import Activity
@@ -75,13 +75,23 @@ def run_clone(source: ConnInfo, target: ConnInfo, workdir: WorkDir, options: Clo
             logger.info("The earlier run was complete: nothing is left to do")
             return
         _preflight(clone)
-        with Activity(store) as activity:
+        with Activity(store) as activity, _ending_workers(stop):
             _copy_everything(clone, activity)
             _raise_failures(clone)
             _finish(clone)
         _raise_failures(clone)
         with store.step("summary"):
             write_summary(store, workdir)
+
+
+@contextmanager
+def _ending_workers(stop: Stop) -> Iterator[None]:
+    """Workers that wait for jobs do not outlive an error of the thread that would have brought them."""
+    try:
+        yield
+    except BaseException:
+        stop.request(StopMode.FAST)
+        raise
 
 
 def _begin(
@@ -234,7 +244,7 @@ def _read_rows(clone: Clone, held: HeldSnapshot, indexes: IndexQueue, activity: 
         clone.target,
         ReadUnder(held.id, held.content),
         jobs=clone.options.jobs.tables,
-        binary=clone.options.copy_binary,
+        copy_format=clone.options.copy_format,
         activity=activity,
         on_copied=indexes.add_table,
         failures=clone.failures,

@@ -88,17 +88,17 @@ def _where(identity: Mapping[str, str]) -> str:
 def end_leftovers(connection: Connection, endpoint: Endpoint, stop: Stop) -> None:
     """Terminate sessions of an earlier process of this run, and wait until the server has let go of them.
 
-    A killed client's backend may still be building an index, or be about to commit.
+    A killed client's backend may still be building an index, or be about to commit. This process has no other session
+    of the run yet.
     """
-    mine = endpoint.title("").split("]", 1)[0]
     deadline = time.monotonic() + _LEFTOVER_SECONDS
     with server_errors(endpoint.side, f"ending leftover sessions on the {endpoint.side}"):
         while True:
             found = connection.execute(
                 "SELECT pid, application_name, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
                 " WHERE application_name LIKE 'pgcopydb[%%' AND application_name LIKE %s"
-                " AND left(application_name, %s) <> %s AND pid <> pg_catalog.pg_backend_pid()",
-                (f"% {endpoint.run_id}", len(mine), mine),
+                " AND pid <> pg_catalog.pg_backend_pid()",
+                (f"% {endpoint.run_id}",),
             ).fetchall()
             if not found:
                 return

@@ -3,7 +3,7 @@
 Some releases of the server keep a version number of a column among its options (``pg_attver``). Their own pg_dump
 hides it, another one prints ``ALTER TABLE … ALTER COLUMN … SET (pg_attver=…)`` inside a table's entry, which every
 server rejects, and with it the table. An archive cannot be edited; the script that pg_restore makes of it can. Needed
-only where ``Tools.knows_source`` is false. No script is left behind: a user mapping in it may hold a password.
+only where ``Tools.knows_source`` is false. The script is removed: a user mapping in it may hold a password.
 """
 
 from __future__ import annotations

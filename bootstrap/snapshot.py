@@ -2,14 +2,15 @@
 
 A snapshot can be imported as long as the session that exported it keeps its transaction open (PostgreSQL documentation,
 "Snapshot Synchronization Functions"). ``HeldSnapshot`` owns that session, keeps it alive, and calls back within moments
-of losing it. Two snapshots of one server whose content (``xmin:xmax:xip_list``) is equal see the same rows, whoever
-exported them.
+of the kernel's learning that it is lost. Two snapshots of one primary whose content (``xmin:xmax:xip_list``) is equal
+see the same rows, whoever exported them. On a standby the list is always empty, so a snapshot equals itself only.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import secrets
 import select
 import threading
 from collections.abc import Callable
@@ -47,21 +48,26 @@ def begin_under(connection: Connection, snapshot: str | None) -> None:
         connection.execute(f"SET TRANSACTION SNAPSHOT {quote_literal(snapshot)}")
 
 
-def snapshot_content(connection: Connection) -> str:
-    """``xmin:xmax:xip_list`` of the transaction's snapshot."""
+def snapshot_content(connection: Connection, adopted: str | None = None) -> str:
+    """What the transaction's snapshot sees, for comparing.
+
+    On a standby it is told apart by the name of the snapshot that it was ``adopted`` from, or equals no other.
+    """
     function = "pg_current_snapshot" if connection.info.server_version >= 130000 else "txid_current_snapshot"
-    row = connection.execute(f"SELECT pg_catalog.{function}()::text").fetchone()
+    row = connection.execute(f"SELECT pg_catalog.{function}()::text, pg_catalog.pg_is_in_recovery()").fetchone()
     assert row is not None  # noqa: S101  a function call returns one row
-    return str(row[0])
+    return f"{row[0]} {adopted or secrets.token_hex(8)}" if row[1] else str(row[0])
 
 
 class HeldSnapshot:
     """An exported snapshot and the session that keeps it. ``id`` is for importing, ``content`` for comparing."""
 
-    def __init__(self, connection: Connection, on_lost: Callable[[SourceError], None]) -> None:
+    def __init__(
+        self, connection: Connection, on_lost: Callable[[SourceError], None], adopted: str | None = None
+    ) -> None:
         self._connection = connection
         self._on_lost = on_lost
-        self.content = snapshot_content(connection)
+        self.content = snapshot_content(connection, adopted)
         row = connection.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
         assert row is not None  # noqa: S101  a function call returns one row
         self.id = str(row[0])
@@ -128,7 +134,7 @@ def adopt_snapshot(source: Endpoint, snapshot: str, on_lost: Callable[[SourceErr
     connection = source.connect("snapshot")
     try:
         begin_under(connection, snapshot)
-        return HeldSnapshot(connection, on_lost)
+        return HeldSnapshot(connection, on_lost, snapshot)
     except psycopg.Error as exc:
         connection.close()
         if exc.sqlstate is None:

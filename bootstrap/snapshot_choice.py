@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from pgcopydb.bootstrap.options import CloneOptions
-from pgcopydb.bootstrap.snapshot import HeldSnapshot, adopt_snapshot, export_snapshot, offered_snapshot
+from pgcopydb.bootstrap.snapshot import HeldSnapshot, adopt_snapshot, begin_under, export_snapshot, offered_snapshot
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
@@ -26,16 +26,16 @@ class Verdict(StrEnum):
     BEGIN_AGAIN = "begin again"
     """Nothing is on the target yet: read the catalog anew."""
     MIXED = "mixed"
-    """Something was read under another snapshot, and the operator accepts that."""
+    """The same, and the operator accepts that."""
     REFUSED = "refused"
-    """Something was read under another snapshot."""
+    """The schema or some rows are on the target as another snapshot saw them."""
 
 
 def judge(*, stored: str | None, content: str, restored: bool, anything_read: bool, not_consistent: bool) -> Verdict:
     """``stored`` and ``content`` are the earlier and the new snapshot; ``restored``: the schema is on the target."""
     if stored is None or stored == content:
         return Verdict.SAME
-    if anything_read and not not_consistent:
+    if (restored or anything_read) and not not_consistent:
         return Verdict.REFUSED
     return Verdict.MIXED if restored else Verdict.BEGIN_AGAIN
 
@@ -75,7 +75,7 @@ def take_snapshot(
     if verdict is Verdict.REFUSED:
         held.release()
         raise StateError(
-            "the snapshot that the finished tables were read under is gone, and the source has changed since",
+            "the snapshot that the earlier run read under is gone, and the source has changed since",
             hint="Copy the rest as it is now with --resume --not-consistent, or begin again with --restart "
             "--drop-if-exists; next time `pgcopydb snapshot` in another session keeps the snapshot over a crash.",
         )
@@ -83,7 +83,7 @@ def take_snapshot(
         store.execute("DELETE FROM step WHERE name IN ('catalog', 'dump')")
     if verdict is Verdict.MIXED:
         logger.warning("What is not copied yet is read under a new snapshot: tables may show different moments")
-        _refresh_filenodes(store, source)
+        _refresh_filenodes(store, source, held.id)
     store.set_setting("snapshot", held.content)
     logger.info("Reading under snapshot %s", held.id)
     return held
@@ -99,10 +99,11 @@ def _anything_read(store: CatalogStore) -> bool:
     )
 
 
-def _refresh_filenodes(store: CatalogStore, source: Endpoint) -> None:
+def _refresh_filenodes(store: CatalogStore, source: Endpoint, snapshot: str) -> None:
     """A table that was rewritten before the new snapshot can be read under it."""
     oids = [row["oid"] for row in store.rows("SELECT oid FROM copied_table WHERE copied IS NULL")]
     with source.connect("catalog") as connection, server_errors(Side.SOURCE, "reading the tables' file nodes"):
+        begin_under(connection, snapshot)
         found = _filenodes(connection, oids)
     store.executemany("UPDATE copied_table SET filenode = ? WHERE oid = ?", found)
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 import orjson
 
 from pgcopydb.bootstrap.queries import query
+from pgcopydb.runtime.durable import disk_errors, fsync_file
 from pgcopydb.runtime.errors import CorruptState, DiskFull, StateError
 
 FORMAT: Final = 1
@@ -43,7 +44,7 @@ class CatalogStore:
         store = cls(_open(f"{path.as_uri()}?mode=rwc", path), path)
         with _sqlite_errors(path):
             store._connection.execute("PRAGMA journal_mode = WAL")
-            # A lost power supply may take the last marks with it; the work is then found done on the target.
+            # A loss of power may take the last marks with it: what must not be done twice asks for make_durable.
             store._connection.execute("PRAGMA synchronous = NORMAL")
             found = store._connection.execute("PRAGMA user_version").fetchone()[0]
             if found == 0:
@@ -70,7 +71,7 @@ class CatalogStore:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, and durable when the block ends."""
+        """All or nothing, and in the file when the block ends; ``make_durable`` puts it on the disk."""
         with self._lock, _sqlite_errors(self.path):
             if self._connection.in_transaction:
                 yield self._connection
@@ -91,6 +92,12 @@ class CatalogStore:
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any]]) -> None:
         with self.transaction() as connection:
             connection.executemany(sql, parameters)
+
+    def make_durable(self) -> None:
+        """Return when all that was committed survives a loss of power too."""
+        path = self.path.with_name(f"{self.path.name}-wal")
+        with disk_errors(path, "flushing"):
+            fsync_file(path)
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         with self._lock, _sqlite_errors(self.path), closing(self._connection.execute(sql, parameters)) as cursor:

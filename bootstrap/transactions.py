@@ -1,6 +1,6 @@
 """Whether a target transaction committed whose answer was never heard.
 
-A copy notes the transaction's id durably before it commits; after a crash or a lost connection the target itself is
+A copy notes the transaction's id before it commits; after a crash or a lost connection the target itself is
 asked (``pg_xact_status``: PostgreSQL documentation, "Transaction ID and Snapshot Information Functions").
 """
 

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from pgcopydb.bootstrap.options import CloneOptions, Jobs, RestoreOptions, Skip, Split
+from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, Jobs, RestoreOptions, Skip, Split
 from pgcopydb.bootstrap.pipeline import run_clone
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.summary import build_summary
@@ -47,6 +47,7 @@ def clone(
     skip_collations: o.SkipCollations = False,
     skip_vacuum: o.SkipVacuum = False,
     skip_db_properties: o.SkipDbProperties = False,
+    copy_format: o.CopyFormatOption = CopyFormat.AUTO,
     use_copy_binary: o.UseCopyBinary = False,
     fail_fast: o.FailFast = False,
     restart: o.Restart = False,
@@ -80,7 +81,7 @@ def clone(
             skip_collations=skip_collations,
         ),
         skip=Skip(skip_large_objects, skip_vacuum, skip_analyze, skip_db_properties),
-        copy_binary=use_copy_binary,
+        copy_format=CopyFormat.BINARY if use_copy_binary else copy_format,
         fail_fast=fail_fast,
         resume=resume,
         restart=restart,

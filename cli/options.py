@@ -11,6 +11,7 @@ from typing import Annotated, Optional
 import click
 import typer
 
+from pgcopydb.bootstrap.options import CopyFormat
 from pgcopydb.postgres.conninfo import SECRETS, ConnInfo, Side
 from pgcopydb.runtime.errors import UsageError
 from pgcopydb.runtime.logs import level_of, settings_from, setup_logging
@@ -263,13 +264,23 @@ SkipDbProperties = Annotated[
         rich_help_panel=_WHAT,
     ),
 ]
+CopyFormatOption = Annotated[
+    CopyFormat,
+    typer.Option(
+        "--copy-format",
+        envvar="PGCOPYDB_COPY_FORMAT",
+        help="Form in which rows travel: binary is cheaper for both servers, text is often fewer bytes on the wire. "
+        "auto: binary for tables from 1 MB on whose types have the same binary form on every server.",
+        rich_help_panel=_RUN,
+    ),
+]
 UseCopyBinary = Annotated[
     bool,
     typer.Option(
         "--use-copy-binary",
         "-n",
         envvar="PGCOPYDB_USE_COPY_BINARY",
-        help="Binary COPY for tables whose types allow it; text for the others.",
+        help="The same as --copy-format binary: for every table whose types allow it.",
         rich_help_panel=_RUN,
     ),
 ]

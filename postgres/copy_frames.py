@@ -8,8 +8,8 @@ Text format. A payload holds no zero byte, and a newline only as its last byte; 
 byte is below 0x40. Zero bytes are therefore found in headers of frames and in other messages only, and each other
 message has a mark that no frame can show (PostgreSQL documentation, "Message Formats"):
 
-- CopyDone is ``c 00 00 00 04``. A frame's length is at least 5, and ``00 00 00 04`` cannot be put together from two
-  places: the last byte of a length is followed by a payload byte, which is not zero.
+- CopyDone is ``c 00 00 00 04``. A frame's length is at least 5 and its first byte is below ``c``, so the three zeros
+  can be no three bytes of a length that have this byte before them.
 - ErrorResponse and NoticeResponse carry the severity twice, so they hold ``00 V<severity> 00``. Between two zero bytes
   of frames stand either at most two bytes of one length, or a whole payload with its newline; the severity is longer
   than the one and has not the other.
@@ -22,7 +22,9 @@ Where the source runs no code of users (all columns have built-in types) no noti
 and the server says nothing after ReadyForQuery, ``Z 00 00 00 05 x``, which no frame can show either: ``TailScanner``
 looks only whether the buffer ends in it, and no byte is looked at twice. Would another message come all the same, the
 target refuses it (or ignores it, as it does a Sync): no row is lost silently.
-Binary format. Any byte may be anywhere: the headers are walked.
+Binary format. Any byte may be anywhere: the headers are walked (``BinaryScanner``). Where nothing comes in the middle,
+the source is asked a question behind its COPY, and the end is where the answer is: it repeats a random word that was
+chosen after every row had been written, so no row can hold it (``AnswerScanner``).
 """
 
 from __future__ import annotations
@@ -34,11 +36,17 @@ from typing import Final, NamedTuple
 
 _HEADER: Final = struct.Struct(">BI")
 _COPY_DATA: Final = ord("d")
-_COPY_DONE_TAIL: Final = b"\x00\x00\x00\x04"
+_COPY_DONE_MESSAGE: Final = b"c\x00\x00\x00\x04"
 _SEVERITY: Final = re.compile(rb"\x00V(?:ERROR|FATAL|PANIC|WARNING|NOTICE|DEBUG|INFO|LOG)\x00")
-_DIAGNOSTIC_HEAD: Final = re.compile(rb"[EN][\x00-\x3f][\x00-\xff]{3}S[^\x00\n]{1,60}\Z")
+# A diagnostic is no 16 MB long. Without the zero, its own length could hold the letter and the row before it the type.
+_DIAGNOSTIC_HEAD: Final = re.compile(rb"[EN]\x00[\x00-\xff]{3}S[^\x00\n]{1,60}\Z")
 _DIAGNOSTIC_SPAN: Final = 80
 """More than type, length and the longest localized severity take."""
+
+_FINISHED: Final = re.compile(rb"c\x00\x00\x00\x04C\x00\x00\x00.COPY \d{1,20}\x00Z\x00\x00\x00\x05[IT]\Z", re.DOTALL)
+_ABORTED: Final = re.compile(rb"\x00C25P02\x00")
+_ANSWER_SPAN: Final = 256
+"""More than CommandComplete and ReadyForQuery of the COPY take, and more than the answer to a question."""
 
 _READY: Final = re.compile(rb"Z\x00\x00\x00\x05[ITE]\Z")
 
@@ -96,8 +104,8 @@ class TextScanner:
 
     @staticmethod
     def _copy_done(buffer: bytearray, end: int) -> Scan | None:
-        found = buffer.find(_COPY_DONE_TAIL, 0, end)
-        return None if found < 1 else Scan(found - 1, at_message=True)
+        found = buffer.find(_COPY_DONE_MESSAGE, 0, end)
+        return None if found < 0 else Scan(found, at_message=True)
 
     @staticmethod
     def _diagnostic(buffer: bytearray, end: int) -> Scan | None:
@@ -138,6 +146,53 @@ class TailScanner:
         found = self._thorough.scan(buffer, end)
         # An error that is longer than what was held back: its beginning is gone, the end of the stream is not.
         return found if found.at_message else Scan(end - 6, at_message=True)
+
+
+class AnswerScanner:
+    """Recognises nothing before the source has answered a question; for any format, where no notice can come.
+
+    ``word``: what the answer repeats as the name of its only column. An error leaves the question without an answer:
+    the source then says that the transaction is aborted, which is believed when nothing follows (``settled``).
+    """
+
+    def __init__(self, word: bytes) -> None:
+        self._name = word + b"\x00"
+
+    def scan(self, buffer: bytearray, end: int) -> Scan:
+        """Look at ``buffer[:end]``."""
+        if _READY.search(buffer, max(0, end - 6), end) is None:
+            return Scan(max(0, end - TAIL), at_message=False)
+        name = buffer.rfind(self._name, max(0, end - _ANSWER_SPAN), end)
+        if name < 0:
+            return Scan(max(0, end - TAIL), at_message=False)
+        # Before the name: type, length and number of columns of its RowDescription.
+        answer = name - 7
+        finished = _FINISHED.search(buffer, max(0, answer - _ANSWER_SPAN), answer)
+        if finished is not None:
+            return Scan(finished.start(), at_message=True)
+        return Scan(_last_error(buffer, answer - 6), at_message=True)
+
+    @staticmethod
+    def settled(buffer: bytearray, end: int) -> Scan | None:
+        """Where the error begins that a silent source has ended the stream with; none when it has not ended."""
+        if _READY.search(buffer, max(0, end - 6), end) is None:
+            return None
+        refusal = _last_error(buffer, end - 6)
+        if _ABORTED.search(buffer, refusal, end) is None or _READY.search(buffer, max(0, refusal - 6), refusal) is None:
+            return None
+        return Scan(_last_error(buffer, refusal - 6), at_message=True)
+
+
+def _last_error(buffer: bytearray, end: int) -> int:
+    """Where the ErrorResponse begins that ends at ``end``; ``end`` itself when none does or its beginning is gone."""
+    found = buffer.rfind(b"\x00V", 0, end)
+    while found >= 0:
+        if _SEVERITY.match(buffer, found, end):
+            head = _DIAGNOSTIC_HEAD.search(buffer, max(0, found - _DIAGNOSTIC_SPAN), found)
+            if head is not None and head.start() + message_size(buffer, head.start(), end) == end:
+                return head.start()
+        found = buffer.rfind(b"\x00V", 0, found)
+    return end
 
 
 class BinaryScanner:

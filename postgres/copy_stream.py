@@ -18,9 +18,10 @@ from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.relay import CancelToken, relay_copy
 from pgcopydb.runtime.errors import PgcopydbError, Stopped
 
-__all__ = ["CancelToken", "CopyCounts", "copy_between"]
+__all__ = ["CancelToken", "CopyCounts", "copy_between", "is_plain"]
 
 _BATCH_BYTES: Final = 1 << 17
+_GSS_SINCE: Final = 120000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,10 @@ def copy_between(
     """Run ``copy_out`` (COPY … TO STDOUT) on the source into ``copy_in`` (COPY … FROM STDIN) on the target.
 
     ``quiet`` promises that the source runs no code of users for it, so that no notice comes between the rows.
-    ``through_libpq`` takes the slower way also where the relay could be used. Raises ``SourceError``, ``TargetError``
-    or ``Stopped``.
+    ``through_libpq`` takes the slower way, the only one where a connection is not ``is_plain``. Raises ``SourceError``,
+    ``TargetError`` or ``Stopped``.
     """
-    if through_libpq or not (_is_plain(source) and _is_plain(target)):
+    if through_libpq:
         sent, received, size = _copy_through_libpq(source, target, copy_out, copy_in, cancel, on_bytes)
     else:
         sent, received, size = relay_copy(
@@ -60,9 +61,17 @@ def copy_between(
     return CopyCounts(rows=received, bytes=size)
 
 
-def _is_plain(connection: Connection) -> bool:
-    pgconn = connection.pgconn
-    return not pgconn.ssl_in_use and not getattr(pgconn, "gssapi_used", False)
+def is_plain(connection: Connection) -> bool:
+    """Whether what goes over the connection's socket is the protocol itself, encrypted by neither TLS nor GSS."""
+    if connection.pgconn.ssl_in_use:
+        return False
+    modes = [option.val for option in connection.pgconn.info if option.keyword == b"gssencmode"]
+    if not modes or modes == [b"disable"] or connection.info.server_version < _GSS_SINCE:
+        return True
+    row = connection.execute(
+        "SELECT encrypted FROM pg_catalog.pg_stat_gssapi WHERE pid = pg_catalog.pg_backend_pid()"
+    ).fetchone()
+    return row is None or not row[0]
 
 
 def _batches(rows: psycopg.Copy) -> Iterator[bytes]:

@@ -9,7 +9,9 @@ Memory: one buffer, whatever the size of the rows.
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import select
 import socket
 import struct
@@ -23,6 +25,7 @@ from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.copy_frames import (
     TAIL,
+    AnswerScanner,
     BinaryScanner,
     Message,
     TailScanner,
@@ -31,14 +34,21 @@ from pgcopydb.postgres.copy_frames import (
     take_message,
 )
 from pgcopydb.runtime.errors import Kind, PgcopydbError, Stopped
+from pgcopydb.runtime.logs import NOTICE
+
+logger = logging.getLogger(__name__)
 
 BUFFER_BYTES: Final = 1 << 20
 _FIRST_READ_BYTES: Final = 1 << 13
 _COPY_DONE: Final = b"c\x00\x00\x00\x04"
 _ASYNCHRONOUS: Final = frozenset({b"N", b"S", b"A"})
+_ANSWER: Final = frozenset({b"T", b"D"})
 
 
-Scanner = TextScanner | TailScanner | BinaryScanner
+_SILENCE_SECONDS: Final = 1.0
+"""How long a source that seems to have ended a binary COPY with an error has to say nothing more."""
+
+Scanner = TextScanner | TailScanner | BinaryScanner | AnswerScanner
 
 
 class CancelToken:
@@ -67,15 +77,32 @@ class CancelToken:
             self._event = -1
 
 
+def _fields(body: bytes) -> dict[bytes, str]:
+    return {part[:1]: part[1:].decode("utf-8", "replace") for part in body.split(b"\x00") if part}
+
+
+def log_notice(side: Side, body: bytes) -> None:
+    """What a server remarks between rows, where libpq does not hear it."""
+    fields = _fields(body)
+    level = logging.WARNING if fields.get(b"V") == "WARNING" else NOTICE
+    logger.log(level, "%s: %s", side, fields.get(b"M", ""))
+
+
 def diagnostic_error(side: Side, body: bytes, doing: str) -> PgcopydbError:
     """The error that an ErrorResponse tells (documentation, "Error and Notice Message Fields")."""
-    fields = {part[:1]: part[1:].decode("utf-8", "replace") for part in body.split(b"\x00") if part}
+    fields = _fields(body)
     sqlstate = fields.get(b"C")
     detail = f" ({fields[b'D']})" if b"D" in fields else ""
     where = f" [{fields[b'W']}]" if b"W" in fields else ""
     message = f"{doing}: {fields.get(b'M', 'unknown error')}{detail}{where}".replace("\n", " ")
     kind = Kind.RETRY if is_transient(sqlstate) else Kind.OPERATOR
     return side.error(message, hint=hint_for(sqlstate) or fields.get(b"H"), kind=kind, sqlstate=sqlstate)
+
+
+def _scanner(word: str, *, binary: bool, quiet: bool) -> Scanner:
+    if quiet:
+        return AnswerScanner(word.encode()) if binary else TailScanner()
+    return BinaryScanner() if binary else TextScanner()
 
 
 class _Wire:
@@ -165,16 +192,17 @@ class _Relay:
         self.source.socket.close()
         self.target.socket.close()
 
-    def _wait(self, wire: _Wire, events: int, *, watch_target: bool = False) -> None:
-        """Until the wire is ready, or the target has something to say."""
+    def _wait(self, wire: _Wire, events: int, *, watch_target: bool = False, seconds: float | None = None) -> bool:
+        """Until the wire is ready, or the target has something to say; false when the time is over before that."""
         poll = select.poll()
         poll.register(wire.socket, events)
         poll.register(self._cancel, select.POLLIN)
         if watch_target and wire is not self.target:
             poll.register(self.target.socket, select.POLLIN)
-        poll.poll()
+        ready = poll.poll(None if seconds is None else seconds * 1000)
         if self._cancel.is_set():
             raise Stopped("the copy was cancelled", hint="Continue with --resume.")
+        return bool(ready)
 
     def send(self, wire: _Wire, data: memoryview) -> None:
         while data:
@@ -186,8 +214,7 @@ class _Relay:
 
     def command(self, wire: _Wire, sql: str, wanted: bytes) -> None:
         """Send a Query and read until its COPY has begun."""
-        text = sql.encode() + b"\x00"
-        self.send(wire, memoryview(b"Q" + struct.pack(">I", len(text) + 4) + text))
+        self.send(wire, _query(sql))
         while (message := self.next_message(wire)).type != wanted:
             self._no_error(wire, message, "starting COPY")
 
@@ -203,6 +230,8 @@ class _Relay:
             raise diagnostic_error(wire.side, message.body, doing)
         if message.type == b"Z":
             raise wire.side.error(f"{doing}: the {wire.side} ended the copy with an error longer than {TAIL} bytes")
+        if message.type == b"N":
+            log_notice(wire.side, message.body)
         if message.type not in _ASYNCHRONOUS:
             raise wire.side.error(f"{doing}: unexpected message {message.type!r} from the {wire.side}")
 
@@ -229,8 +258,18 @@ class _Relay:
                     return
                 self._no_error(wire, message, "reading rows")
             elif not self._receive_rows():
-                self._wait(wire, select.POLLIN, watch_target=True)
-                self._listen_to_target()
+                self._await_rows()
+
+    def _await_rows(self) -> None:
+        """Until there are more, or the source has ended the copy with an error that no answer follows."""
+        wire = self.source
+        if isinstance(self._scanner, AnswerScanner) and (error := self._scanner.settled(wire.buffer, wire.end)):
+            if not self._wait(wire, select.POLLIN, watch_target=True, seconds=_SILENCE_SECONDS):
+                wire.drop(error.safe)
+                self._no_error(wire, self.next_message(wire), "reading rows")
+        else:
+            self._wait(wire, select.POLLIN, watch_target=True)
+        self._listen_to_target()
 
     def _receive_rows(self) -> bool:
         """As ``receive``; a server that goes down says why before it closes."""
@@ -250,9 +289,14 @@ class _Relay:
         while (message := self.next_message(wire)).type != b"Z":
             if message.type == b"C":
                 rows = int(message.body.rstrip(b"\x00").split()[-1])
-            else:
+            elif message.type not in _ANSWER:
                 self._no_error(wire, message, doing)
         return rows
+
+
+def _query(sql: str) -> memoryview:
+    text = sql.encode() + b"\x00"
+    return memoryview(b"Q" + struct.pack(">I", len(text) + 4) + text)
 
 
 def relay_copy(
@@ -267,14 +311,20 @@ def relay_copy(
     on_bytes: Callable[[int], None],
 ) -> tuple[int, int, int]:
     """Rows as the source counted them, rows as the target counted them, bytes of CopyData."""
-    scanner: Scanner = BinaryScanner() if binary else TailScanner() if quiet else TextScanner()
-    relay = _Relay(source, target, cancel, on_bytes, scanner)
+    # Chosen when the snapshot has been taken: whoever wrote the rows could not know it.
+    word = f"end {secrets.token_hex(16)}"
+    asks = binary and quiet
+    relay = _Relay(source, target, cancel, on_bytes, _scanner(word, binary=binary, quiet=quiet))
     try:
         relay.command(relay.target, copy_in, b"G")
         relay.command(relay.source, copy_out, b"H")
+        if asks:
+            relay.send(relay.source, _query(f'SELECT 1 AS "{word}"'))
         relay.pump()
         relay.send(relay.target, memoryview(_COPY_DONE))
         sent = relay.finish(relay.source, "reading rows")
+        if asks:
+            relay.finish(relay.source, "reading the answer behind the rows")
         return sent, relay.finish(relay.target, "writing rows"), relay.bytes
     except BaseException:
         with suppress(OSError):

@@ -28,7 +28,7 @@ class Stop:
     """A request to stop, shared by all threads of a process. It only ever becomes more urgent."""
 
     def __init__(self) -> None:
-        # Re-entrant: a signal handler runs on the main thread, which may be inside request() itself.
+        # Re-entrant: a listener may make a request of its own.
         self._lock = threading.RLock()
         self._requested = threading.Event()
         self._mode = StopMode.RUN
@@ -81,17 +81,20 @@ def stop_on_signals() -> Iterator[Stop]:
     """Route TERM, INT and QUIT to a ``Stop`` for the length of the block. Main thread only."""
     stop = Stop()
 
+    def request(mode: StopMode) -> None:
+        # Not in the handler: the thread that it interrupts may hold the lock that the request needs.
+        threading.Thread(target=stop.request, args=(mode,), daemon=True).start()
+
     def terminate(_signum: int, _frame: FrameType | None) -> None:
-        stop.request(StopMode.GRACEFUL)
+        request(StopMode.GRACEFUL)
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
         if stop.mode is StopMode.FAST:
             os._exit(ExitCode.INTERNAL_ERROR)
-        # Listeners talk to servers; a handler has to return at once.
-        threading.Thread(target=stop.request, args=(StopMode.FAST,), daemon=True).start()
+        request(StopMode.FAST)
 
     def quit_now(_signum: int, _frame: FrameType | None) -> None:
-        os._exit(ExitCode.QUIT)
+        os._exit(ExitCode.INTERNAL_ERROR)
 
     handlers = {signal.SIGTERM: terminate, signal.SIGINT: interrupt, signal.SIGQUIT: quit_now}
     before = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}

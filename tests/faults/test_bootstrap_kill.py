@@ -159,5 +159,5 @@ def test_a_lost_snapshot_is_refused(case: Case, pgcopydb: Command, workdir_path:
     write_on_source(case.source)
     refused = pgcopydb.run(*arguments, "--resume", check=False)
     assert refused.returncode == 3
-    assert "the snapshot that the finished tables were read under is gone" in refused.stderr
+    assert "the snapshot that the earlier run read under is gone" in refused.stderr
     assert "--not-consistent" in refused.stderr

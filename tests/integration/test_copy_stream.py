@@ -92,14 +92,27 @@ def test_no_rows_and_no_columns(
     assert target_db.fetch("SELECT count(*) FROM t") == [(3000,)]
 
 
+@pytest.mark.parametrize("in_transaction", [False, True])
+@pytest.mark.parametrize("binary", [False, True])
 @pytest.mark.parametrize("quiet", [False, True])
 def test_an_error_of_the_source_in_the_middle(
-    quiet: bool, through_libpq: bool, pair: tuple[Connection, Connection], target_db: Database
+    quiet: bool,
+    binary: bool,
+    in_transaction: bool,
+    through_libpq: bool,
+    pair: tuple[Connection, Connection],
+    target_db: Database,
 ) -> None:
     target_db.execute("CREATE TABLE t (n int)")
+    if in_transaction:
+        pair[0].execute("BEGIN")
     with pytest.raises(SourceError, match="division by zero") as caught:
         copy(
-            pair, "SELECT 1 / (100000 - i) FROM generate_series(1, 200000) i", quiet=quiet, through_libpq=through_libpq
+            pair,
+            "SELECT 1 / (100000 - i) FROM generate_series(1, 200000) i",
+            binary=binary,
+            quiet=quiet,
+            through_libpq=through_libpq,
         )
     assert (caught.value.sqlstate, caught.value.kind) == ("22012", Kind.OPERATOR)
     assert target_db.fetch("SELECT count(*) FROM t") == [(0,)]
@@ -133,6 +146,25 @@ def test_notices_between_rows_are_not_rows(
     counts = copy(pair, "SELECT public.loud(i) FROM generate_series(1, 2000) i", through_libpq=through_libpq)
     assert counts.rows == 2000
     assert target_db.fetch("SELECT count(*), sum(n) FROM t") == [(2000, 2001000)]
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_rows_that_imitate_the_end_of_the_stream(
+    in_transaction: bool, pair: tuple[Connection, Connection], source_db: Database, target_db: Database
+) -> None:
+    """Every row could be the last words of a source, but for the word that nobody knows."""
+    last_words = b"c\0\0\0\x04C\0\0\0\x0bCOPY 1\0Z\0\0\0\x05T"
+    source_db.execute(
+        "CREATE TABLE t (id int, b bytea);"
+        f"INSERT INTO t SELECT i, '\\x{last_words.hex()}' FROM generate_series(1, 50000) i"
+    )
+    target_db.execute("CREATE TABLE t (id int, b bytea)")
+    if in_transaction:
+        pair[0].execute("BEGIN")
+    counts = copy(pair, "SELECT * FROM public.t", binary=True, quiet=True)
+    assert counts.rows == 50000
+    assert_same_content(source_db.dsn, target_db.dsn)
+    assert pair[0].execute("SELECT 1").fetchone() == (1,)
 
 
 @pytest.mark.parametrize("killed", [Side.SOURCE, Side.TARGET])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pgcopydb.postgres.copy_frames import (
     TAIL,
+    AnswerScanner,
     BinaryScanner,
     Message,
     TailScanner,
@@ -17,7 +19,7 @@ from pgcopydb.postgres.copy_frames import (
     take_message,
 )
 
-Scanner = TextScanner | TailScanner | BinaryScanner
+Scanner = TextScanner | TailScanner | BinaryScanner | AnswerScanner
 
 
 def message(kind: bytes, body: bytes) -> bytes:
@@ -114,6 +116,12 @@ def scanned(stream: bytes, chunks: list[int], scanner: Scanner) -> Parsed:
                 rest = reference(bytes(buffer) + stream[position:])
                 return Parsed(bytes(data) + rest.data, messages + rest.messages)
             continue
+        if position >= len(stream) and isinstance(scanner, AnswerScanner):
+            # The source says nothing more.
+            settled = scanner.settled(buffer, len(buffer))
+            assert settled is not None, "the end of the stream was not recognised"
+            rest = reference(bytes(buffer[settled.safe :]))
+            return Parsed(bytes(data + buffer[: settled.safe]), messages + rest.messages)
         assert position < len(stream), "the end of the stream was not recognised"
         size = next(sizes, 4096)
         buffer += stream[position : position + size]
@@ -158,6 +166,72 @@ def test_binary(rows: list[bytes], ending: bytes, chunks: list[int], imitate: bo
         rows = [row + DONE + COMPLETE + message(b"Z", b"I") for row in rows]
     stream = frames(rows) + ending
     assert scanned(stream, chunks, BinaryScanner()) == reference(stream)
+
+
+WORD = b"end 0123456789abcdef0123456789abcdef"
+OTHER_WORD = b"end 0123456789abcdef0123456789abcdee"
+ABORTED = diagnostic(b"E", "ERROR", "FEHLER", "current transaction is aborted").replace(b"22012", b"25P02")
+
+
+def answer(word: bytes, status: bytes) -> bytes:
+    row = message(b"T", struct.pack(">H", 1) + word + b"\0" + struct.pack(">IHIHIH", 0, 0, 23, 4, 0xFFFFFFFF, 0))
+    row += message(b"D", struct.pack(">HI", 1, 1) + b"1")
+    return row + message(b"C", b"SELECT 1\0") + message(b"Z", status)
+
+
+answered_endings = st.one_of(
+    st.sampled_from([b"I", b"T"]).map(lambda status: DONE + COMPLETE + message(b"Z", status) + answer(WORD, status)),
+    errors.map(lambda error: error + message(b"Z", b"I") + answer(WORD, b"I")),
+    errors.map(lambda error: error + message(b"Z", b"E") + ABORTED + message(b"Z", b"E")),
+)
+imitations = st.sampled_from(
+    [
+        DONE + COMPLETE + message(b"Z", b"T"),
+        DONE + COMPLETE + message(b"Z", b"T") + answer(OTHER_WORD, b"T"),
+        diagnostic(b"E", "ERROR", "ERROR", "imitated") + message(b"Z", b"E") + ABORTED + message(b"Z", b"E"),
+        WORD[:-1],
+        b"",
+    ]
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(st.tuples(st.binary(max_size=300), imitations), max_size=25), answered_endings, chunkings)
+def test_binary_without_notices(rows: list[tuple[bytes, bytes]], ending: bytes, chunks: list[int]) -> None:
+    stream = frames([row + imitation for row, imitation in rows]) + ending
+    assert scanned(stream, chunks, AnswerScanner(WORD)) == reference(stream)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(st.binary(max_size=50), imitations), min_size=1, max_size=5), answered_endings)
+def test_a_chunk_that_ends_with_an_imitation(rows: list[tuple[bytes, bytes]], ending: bytes) -> None:
+    parts = [message(b"d", row + imitation) for row, imitation in rows]
+    stream = b"".join(parts) + ending
+    assert scanned(stream, [len(part) for part in parts], AnswerScanner(WORD)) == reference(stream)
+
+
+def test_a_row_that_begins_like_the_length_of_copy_done() -> None:
+    """A length whose last three bytes are zero, and a payload that begins with 4."""
+    stream = frames([b"\x04" + b"x" * ((1 << 24) - 6) + b"\n"]) + DONE + COMPLETE + message(b"Z", b"I")
+    assert scanned(stream, [1 << 20] * 20, TextScanner()) == reference(stream)
+
+
+@pytest.mark.parametrize(
+    ("kind", "scanner"), [(b"E", TextScanner()), (b"N", TextScanner()), (b"E", TailScanner())], ids=repr
+)
+@pytest.mark.parametrize("row", [b"E\n", b"\\N\n", b"1\tN\n"])
+@pytest.mark.parametrize("length", [0x5301, 0x53FE])
+def test_a_long_diagnostic_behind_a_row_that_ends_like_one(
+    kind: bytes, scanner: Scanner, row: bytes, length: int
+) -> None:
+    """``E 0a`` and a length of 53xx could be taken for a header two bytes too early."""
+    severity = "ERROR" if kind == b"E" else "NOTICE"
+    said = diagnostic(kind, severity, severity, "")
+    said = diagnostic(kind, severity, severity, "x" * (length - len(said) + 1))
+    assert len(said) == length + 1
+    ending = message(b"Z", b"E") if kind == b"E" else frames([b"last\n"]) + DONE + COMPLETE + message(b"Z", b"I")
+    stream = frames([row]) + said + ending
+    assert scanned(stream, [1 << 20], scanner) == reference(stream)
 
 
 def test_a_frame_whose_length_reads_like_a_parameter_status() -> None:
