@@ -41,7 +41,7 @@ lint: dev build/tree ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=build/tree $(BIN)/mypy $(foreach p,$(PACKAGES),-p pgcopydb.$(p))
-	MYPYPATH=build/tree:. $(BIN)/mypy demo benchmarks tests
+	MYPYPATH=build/tree:. $(BIN)/mypy demo benchmarks docs/generate.py tests
 	PYTHONPATH=build/tree $(BIN)/lint-imports
 
 # The packages stand at the top of the repository; mypy and import-linter see them under their import name here.

@@ -190,6 +190,46 @@ def test_a_table_that_vanished_is_a_warning(
     assert target_db.fetch("SELECT count(*) FROM wide") == [(60000,)]
 
 
+def test_a_table_that_was_renamed_is_an_error(
+    loaded: Database, target_db: Database, pgcopydb: Command, workdir_path: Path
+) -> None:
+    """Its rows are wanted: to leave it out like one that was dropped would lose them."""
+    arguments = clone(loaded.dsn, target_db.dsn, workdir_path)
+    running = pgcopydb.start(*arguments, env={"PGCOPYDB_FAILPOINTS": "pre_data.after_restore=stop"})
+    stopped(running)
+    loaded.execute("ALTER TABLE narrow RENAME TO slim")
+    running.send_signal(signal.SIGCONT)
+    assert running.wait(60) == 6
+    assert "public.narrow was renamed to public.slim" in pgcopydb.log_of(running)
+    loaded.execute("ALTER TABLE slim RENAME TO narrow")
+    pgcopydb.run(*arguments, "--resume", "--not-consistent")
+    assert_same_content(loaded.dsn, target_db.dsn)
+
+
+def test_an_error_between_two_queues_ends_the_workers(
+    loaded: Database, target_db: Database, pgcopydb: Command, workdir_path: Path
+) -> None:
+    arguments = clone(loaded.dsn, target_db.dsn, workdir_path)
+    failed = pgcopydb.run(*arguments, env={"PGCOPYDB_FAILPOINTS": "snapshot.after_release=error"}, check=False)
+    assert failed.returncode == 12
+    assert "failpoint snapshot.after_release" in failed.stderr
+    pgcopydb.run(*arguments, "--resume")
+    assert_same_content(loaded.dsn, target_db.dsn)
+
+
+def test_sigquit_ends_it_at_once_and_is_no_success(
+    loaded: Database, target_db: Database, pgcopydb: Command, workdir_path: Path
+) -> None:
+    arguments = clone(loaded.dsn, target_db.dsn, workdir_path)
+    running = pgcopydb.start(*arguments, env={"PGCOPYDB_FAILPOINTS": "copy.before_commit=stop"})
+    stopped(running)
+    running.send_signal(signal.SIGQUIT)
+    running.send_signal(signal.SIGCONT)
+    assert running.wait(10) == 12
+    pgcopydb.run(*arguments, "--resume", "--not-consistent")
+    assert_same_content(loaded.dsn, target_db.dsn)
+
+
 @pytest.mark.parametrize("change", ["TRUNCATE narrow", "ALTER TABLE narrow ALTER id TYPE bigint"])
 def test_a_table_that_was_rewritten_after_the_snapshot_is_not_copied_empty(
     change: str, loaded: Database, target_db: Database, pgcopydb: Command, workdir_path: Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -141,6 +142,42 @@ def test_killed_later(name: str, passes: int, case: Case, pgcopydb: Command, wor
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     pgcopydb.run(*arguments, "--resume", "--not-consistent")
     assert_complete(case)
+
+
+def test_killed_after_the_last_part_of_a_table(case: Case, pgcopydb: Command, workdir_path: Path) -> None:
+    """All parts are then found committed; the table still has to get its indexes from this run's workers."""
+    arguments = (*clone_of(case, workdir_path), "--table-jobs", "1", "--split-tables-larger-than", "500kB")
+    pgcopydb.run(*arguments)
+    parts = [len([part for oid, part in done_parts(workdir_path) if oid == keyed]) for keyed in [_oid(case, "keyed")]]
+    assert parts[0] > 1
+    shutil.rmtree(workdir_path)
+    for number in range(1, 3 * parts[0]):
+        again = (*arguments, "--restart", "--drop-if-exists")
+        killed = pgcopydb.run(*again, env={"PGCOPYDB_FAILPOINTS": f"copy.after_commit=kill@{number}"}, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        marks = sum(oid == _oid(case, "keyed") for oid, _ in done_parts(workdir_path))
+        if marks == parts[0] - 1 and _running(workdir_path, _oid(case, "keyed")):
+            break
+    else:
+        pytest.fail("no kill came after the last part of the table")
+    pgcopydb.run(*arguments, "--resume", "--not-consistent")
+    with sqlite3.connect(f"file:{workdir_path}/schema/source.db?mode=ro", uri=True) as store:
+        left = store.execute("SELECT count(*) FROM copied_table WHERE copied IS NULL OR indexed IS NULL").fetchone()
+        built = store.execute("SELECT count(*) FROM built_index WHERE state <> 'done'").fetchone()
+    store.close()
+    assert (left, built) == ((0,), (0,))
+    assert_complete(case)
+
+
+def _oid(case: Case, table: str) -> int:
+    return int(case.source.fetch(f"SELECT '{table}'::regclass::oid::bigint")[0][0])
+
+
+def _running(workdir: Path, oid: int) -> bool:
+    with sqlite3.connect(f"file:{workdir}/schema/source.db?mode=ro", uri=True) as store:
+        found = store.execute("SELECT 1 FROM copy_part WHERE state = 'running' AND table_oid = ?", (oid,)).fetchall()
+    store.close()
+    return bool(found)
 
 
 def test_a_second_resume_does_nothing(case: Case, pgcopydb: Command, workdir_path: Path) -> None:

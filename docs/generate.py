@@ -1,0 +1,70 @@
+"""Write ``docs/manual/commands.md``: every command and option, as the program itself declares them.
+
+``make docs`` runs it. The test suite compares the file with what this module would write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+import typer
+
+from pgcopydb.cli.main import app
+
+PAGE: Final = Path(__file__).parent / "manual" / "commands.md"
+
+_HEAD: Final = """\
+# Commands and options
+
+Written by `make docs` from the program's own declarations. What a command does in full is on its manual page.
+"""
+
+
+def commands_page() -> str:
+    """The whole page."""
+    root = typer.main.get_command(app)
+    parts = [_HEAD, *(_section(path, command) for path, command in _leaves(root, "pgcopydb"))]
+    return "\n".join(parts)
+
+
+def _leaves(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    children: dict[str, click.Command] = getattr(command, "commands", {})
+    if not children:
+        yield path, command
+    for name, child in sorted(children.items()):
+        yield from _leaves(child, f"{path} {name}")
+
+
+def _section(path: str, command: click.Command) -> str:
+    text = " ".join((command.help or "").split())
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    lines = [f"## {path}", "", text, ""]
+    if options:
+        lines += ["| option | environment | default | |", "|---|---|---|---|", *map(_row, options), ""]
+    return "\n".join(lines)
+
+
+def _row(option: click.Option) -> str:
+    value = "" if option.is_flag or option.count else f" {_metavar(option)}"
+    names = ", ".join(f"`{name}`" for name in option.opts)
+    variables = option.envvar if isinstance(option.envvar, list) else [option.envvar] if option.envvar else []
+    default = "" if option.is_flag or option.count or option.default is None else f"`{_default(option)}`"
+    text = " ".join((option.help or "").split()).replace("|", "\\|")
+    return f"| {names}{value} | {', '.join(f'`{name}`' for name in variables)} | {default} | {text} |"
+
+
+def _metavar(option: click.Option) -> str:
+    if isinstance(option.type, click.Choice):
+        return "/".join(str(getattr(choice, "value", choice)) for choice in option.type.choices)
+    return option.metavar or option.type.name.upper()
+
+
+def _default(option: click.Option) -> str:
+    return str(getattr(option.default, "value", option.default))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(commands_page(), encoding="utf-8")

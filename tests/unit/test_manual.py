@@ -1,0 +1,33 @@
+"""The manual and ``--help`` say of every option what it does, and the generated page is what the program declares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from docs.generate import PAGE, commands_page
+from pgcopydb.cli.main import app
+
+MANUAL = Path(PAGE).parent
+
+
+def options() -> list[tuple[str, click.Option]]:
+    clone = typer.main.get_command(app).commands["clone"]  # type: ignore[attr-defined]
+    return [(option.opts[0], option) for option in clone.params if isinstance(option, click.Option)]
+
+
+def test_the_generated_page_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == commands_page(), "run `make docs`"
+
+
+@pytest.mark.parametrize(("name", "option"), options(), ids=lambda value: value if isinstance(value, str) else "")
+def test_an_option_of_clone_is_explained(name: str, option: click.Option) -> None:
+    assert option.help, name
+    page = (MANUAL / "clone.md").read_text(encoding="utf-8")
+    assert f"`{name}" in page, f"{name} is not on clone's manual page"
+    variables = option.envvar if isinstance(option.envvar, list) else [option.envvar] if option.envvar else []
+    for variable in variables:
+        assert variable in page, f"{variable} is not on clone's manual page"
