@@ -129,12 +129,12 @@ def _login(info: ConnInfo, title: str) -> Connection:
     try:
         connection: Connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
     except psycopg.Error as exc:
-        raise _login_error(info, conninfo, exc) from exc
+        raise login_error(info, conninfo, exc) from exc
     connection.add_notice_handler(_log_notice)
     return connection
 
 
-def _login_error(info: ConnInfo, conninfo: str, exc: psycopg.Error) -> Exception:
+def login_error(info: ConnInfo, conninfo: str, exc: psycopg.Error) -> Exception:
     """libpq gives no SQLSTATE for a failed login; whether the server answers at all tells the cases apart."""
     message = f"cannot connect to the {info.side} ({info.display()}): {_said(exc)}"
     answer = pq.PGconn.ping(conninfo.encode())
@@ -153,7 +153,7 @@ def _said(exc: psycopg.Error) -> str:
     """libpq's reasons, one for each address that it tried, without its questions."""
     lines = [line.strip() for line in str(exc).splitlines()]
     reasons = [line for line in lines if line and not line.startswith("Is the server running")]
-    return "; ".join(reasons).removeprefix("connection failed: ") or type(exc).__name__
+    return "; ".join(dict.fromkeys(reasons)).removeprefix("connection failed: ") or type(exc).__name__
 
 
 def apply_settings(connection: Connection, side: Side, extra: dict[str, str]) -> None:

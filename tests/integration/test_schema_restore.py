@@ -446,8 +446,8 @@ def test_what_the_index_workers_built_is_left_out(rich: Run, source_db: Database
         (constraint,),
     )
     rich.store.execute(
-        "INSERT INTO built_index (oid, table_oid, schema, name, sql, is_unique, statistics, extensions, state)"
-        " VALUES (?, 0, '', '', '', 0, '[]', '[]', 'done')",
+        "INSERT INTO built_index (oid, table_oid, schema, name, sql, is_unique, bytes, statistics, extensions, state)"
+        " VALUES (?, 0, '', '', '', 0, 0, '[]', '[]', 'done')",
         (index,),
     )
     assert rich.post_data() == []
