@@ -50,10 +50,16 @@ def _section(path: str, command: click.Command) -> str:
 def _row(option: click.Option) -> str:
     value = "" if option.is_flag or option.count else f" {_metavar(option)}"
     names = ", ".join(f"`{name}`" for name in option.opts)
-    variables = option.envvar if isinstance(option.envvar, list) else [option.envvar] if option.envvar else []
     default = "" if option.is_flag or option.count or option.default is None else f"`{_default(option)}`"
     text = " ".join((option.help or "").split()).replace("|", "\\|")
-    return f"| {names}{value} | {', '.join(f'`{name}`' for name in variables)} | {default} | {text} |"
+    return f"| {names}{value} | {', '.join(f'`{name}`' for name in variables(option))} | {default} | {text} |"
+
+
+def variables(option: click.Option) -> list[str]:
+    """The environment variables that an option is read from."""
+    if option.envvar is None:
+        return []
+    return [option.envvar] if isinstance(option.envvar, str) else list(option.envvar)
 
 
 def _metavar(option: click.Option) -> str:

@@ -8,7 +8,7 @@ import click
 import pytest
 import typer
 
-from docs.generate import PAGE, commands_page
+from docs.generate import PAGE, commands_page, variables
 from pgcopydb.cli.main import app
 
 MANUAL = Path(PAGE).parent
@@ -28,6 +28,5 @@ def test_an_option_of_clone_is_explained(name: str, option: click.Option) -> Non
     assert option.help, name
     page = (MANUAL / "clone.md").read_text(encoding="utf-8")
     assert f"`{name}" in page, f"{name} is not on clone's manual page"
-    variables = option.envvar if isinstance(option.envvar, list) else [option.envvar] if option.envvar else []
-    for variable in variables:
+    for variable in variables(option):
         assert variable in page, f"{variable} is not on clone's manual page"
