@@ -1,0 +1,258 @@
+"""A walsender session: slots, timelines, and the stream of changes of a logical slot.
+
+Speaks the streaming replication protocol (PostgreSQL documentation, "Streaming Replication Protocol") over libpq's COPY
+calls. ``read`` never waits; ``wait`` does, for the server or for whatever else the caller names. Nothing is
+acknowledged unless ``feedback`` is called. When ``finish`` returns the server has ended the stream in good order. The
+values that the plugins print have one form, whatever the settings of the server, the database or the role.
+What positions mean to the files and the target is left to others.
+"""
+
+from __future__ import annotations
+
+import select
+import struct
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+import psycopg
+from psycopg import pq
+
+from pgcopydb.postgres.classify import classify, hint_for, is_transient
+from pgcopydb.postgres.connect import login_error
+from pgcopydb.postgres.conninfo import ConnInfo
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.postgres.names import quote_ident, quote_literal
+from pgcopydb.runtime.errors import Kind, SourceError, TargetError
+
+_XLOG_DATA: Final = ord("w")
+_KEEPALIVE: Final = ord("k")
+_DATA_HEADER: Final = struct.Struct(">cQQq")
+_KEEPALIVE_BODY: Final = struct.Struct(">cQqB")
+_STATUS: Final = struct.Struct(">cQQQqB")
+_SEND_SECONDS: Final = 30.0
+_EPOCH: Final = 946_684_800
+"""2000-01-01 in seconds since 1970: the protocol counts microseconds from there."""
+
+_SETTINGS: Final = {
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "3",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "row_security": "off",
+    "search_path": "pg_catalog",
+}
+_READ_RESULTS: Final = frozenset({pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK})
+
+
+@dataclass(frozen=True, slots=True)
+class SystemIdentity:
+    """``IDENTIFY_SYSTEM``: which cluster, which timeline, and how far its WAL is flushed."""
+
+    system: str
+    timeline: int
+    flushed: Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedSlot:
+    """A new slot: every change after ``consistent_point`` comes, and ``snapshot`` shows everything before it.
+
+    The snapshot lives until the session runs its next command.
+    """
+
+    name: str
+    plugin: str
+    consistent_point: Lsn
+    snapshot: str
+
+
+class Change(NamedTuple):
+    """One message of the output plugin. ``lsn`` is the record's position, in the server's count of bytes."""
+
+    lsn: int
+    payload: bytes
+
+
+class Keepalive(NamedTuple):
+    """The server has sent everything up to ``lsn``; ``urgent`` when it wants an answer at once."""
+
+    lsn: int
+    urgent: bool
+
+
+class ReplicationSession:
+    """One connection in replication mode (``replication=database``)."""
+
+    def __init__(self, info: ConnInfo, title: str) -> None:
+        """Log in. Raises ``SourceError`` (or ``TargetError``), ``Kind.RETRY`` when the server may come back."""
+        self._side = info.side
+        conninfo = info.libpq(title)
+        try:
+            self._connection = psycopg.connect(conninfo, autocommit=True, replication="database")
+        except psycopg.Error as exc:
+            raise login_error(info, conninfo, exc) from exc
+        self._pgconn = self._connection.pgconn
+        self._run("; ".join(f"SET {name} = {quote_literal(value)}" for name, value in _SETTINGS.items()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _exc: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Break off. What was not acknowledged comes again."""
+        self._connection.close()
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    @property
+    def server_version(self) -> int:
+        """As ``server_version_num``."""
+        return self._connection.info.server_version
+
+    def identify(self) -> SystemIdentity:
+        row = self._row("IDENTIFY_SYSTEM")
+        return SystemIdentity(row[0], int(row[1]), Lsn.parse(row[2]))
+
+    def timeline_history(self, timeline: int) -> tuple[str, bytes]:
+        """Name and content of the history file of a timeline above 1."""
+        result = self._run(f"TIMELINE_HISTORY {timeline}")
+        return (result.get_value(0, 0) or b"").decode(), result.get_value(0, 1) or b""
+
+    def create_slot(self, name: str, plugin: str, *, temporary: bool = False) -> CreatedSlot:
+        """Make a logical slot and export the snapshot that goes with it."""
+        kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
+        row = self._row(f"CREATE_REPLICATION_SLOT {quote_ident(name)} {kind} {quote_ident(plugin)} EXPORT_SNAPSHOT")
+        return CreatedSlot(row[0], row[3], Lsn.parse(row[1]), row[2])
+
+    def drop_slot(self, name: str) -> None:
+        """Drop a slot; one that is in use is waited for."""
+        self._run(f"DROP_REPLICATION_SLOT {quote_ident(name)} WAIT")
+
+    def start(self, slot: str, start: Lsn, options: Mapping[str, str]) -> None:
+        """Begin to stream from ``start``, or from where the slot was acknowledged if that is later."""
+        chosen = ", ".join(f"{quote_ident(name)} {quote_literal(value)}" for name, value in options.items())
+        text = f"START_REPLICATION SLOT {quote_ident(slot)} LOGICAL {start}" + (f" ({chosen})" if chosen else "")
+        result = self._pgconn.exec_(text.encode())
+        if result.status != pq.ExecStatus.COPY_BOTH:
+            raise self._error(result, f"starting to stream from slot {slot}")
+        self._pgconn.nonblocking = 1
+
+    def read(self) -> Iterator[Change | Keepalive]:
+        """Everything that has arrived. Raises when the stream has ended or the connection is lost."""
+        get, unpack = self._pgconn.get_copy_data, _DATA_HEADER.unpack_from
+        try:
+            self._pgconn.consume_input()
+            while True:
+                size, data = get(1)
+                if size <= 0:
+                    break
+                if data[0] == _XLOG_DATA:
+                    yield Change(unpack(data)[1], bytes(data[_DATA_HEADER.size :]))
+                elif data[0] == _KEEPALIVE:
+                    _, lsn, _, urgent = _KEEPALIVE_BODY.unpack(data)
+                    yield Keepalive(lsn, bool(urgent))
+                else:
+                    raise self._side.error(f"unknown replication message {bytes(data[:1])!r}")
+        except psycopg.Error as exc:
+            raise self._lost(exc) from exc
+        if size < 0:
+            raise self._ended()
+
+    def wait(self, seconds: float, others: Sequence[int] = ()) -> bool:
+        """Until the server has sent something or one of the file descriptors is ready; false when the time is over."""
+        poll = select.poll()
+        for descriptor in (self.fileno(), *others):
+            poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(max(0.0, seconds) * 1000))
+
+    def feedback(self, *, written: Lsn, flushed: Lsn, applied: Lsn, ask: bool = False) -> None:
+        """Standby status update; ``flushed`` is what the slot may forget. ``ask`` for a keepalive in return."""
+        now = int((time.time() - _EPOCH) * 1_000_000)
+        self._put(_STATUS.pack(b"r", written.value, flushed.value, applied.value, now, ask))
+
+    def finish(self, seconds: float = 10.0) -> None:
+        """End the stream: CopyDone both ways. What still arrives is discarded, it was not acknowledged."""
+        deadline = time.monotonic() + seconds
+        try:
+            self._pgconn.put_copy_end()
+            while self._pgconn.flush():
+                self._await(deadline, select.POLLIN | select.POLLOUT)
+            while (size := self._pgconn.get_copy_data(1)[0]) >= 0:
+                if size == 0:
+                    self._await(deadline, select.POLLIN)
+                    self._pgconn.consume_input()
+            self._pgconn.nonblocking = 0
+            while (result := self._pgconn.get_result()) is not None:
+                if result.status not in _READ_RESULTS:
+                    raise self._error(result, "ending the stream")
+        except psycopg.Error as exc:
+            raise self._lost(exc) from exc
+
+    def _put(self, message: bytes) -> None:
+        try:
+            self._pgconn.put_copy_data(message)
+            while self._pgconn.flush():
+                self._await(time.monotonic() + _SEND_SECONDS, select.POLLIN | select.POLLOUT)
+        except psycopg.Error as exc:
+            raise self._lost(exc) from exc
+
+    def _await(self, deadline: float, events: int) -> None:
+        poll = select.poll()
+        poll.register(self.fileno(), events)
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise self._side.error(
+                f"the walsender of the {self._side} does not answer",
+                hint="Look for it in pg_stat_replication; nothing that was not acknowledged is lost.",
+                kind=Kind.RETRY,
+            )
+        if events & select.POLLIN:
+            # A server that sends while it is written to must be read, or both wait for each other.
+            self._pgconn.consume_input()
+
+    def _row(self, command: str) -> list[str]:
+        result = self._run(command)
+        values = [result.get_value(0, column) for column in range(result.nfields)]
+        return ["" if value is None else value.decode() for value in values]
+
+    def _run(self, command: str) -> pq.abc.PGresult:
+        result = self._pgconn.exec_(command.encode())
+        if result.status not in _READ_RESULTS:
+            raise self._error(result, command.partition(";")[0])
+        return result
+
+    def _error(self, result: pq.abc.PGresult, doing: str) -> SourceError | TargetError:
+        sqlstate = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode() or None
+        said = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or self._pgconn.error_message
+        hint = result.error_field(pq.DiagnosticField.MESSAGE_HINT)
+        lost = sqlstate is None and self._pgconn.status != pq.ConnStatus.OK
+        return self._side.error(
+            f"{doing}: {said.decode(errors='replace').strip()}",
+            hint=hint_for(sqlstate) or (hint.decode(errors="replace") if hint else None),
+            kind=Kind.RETRY if lost or is_transient(sqlstate) else Kind.OPERATOR,
+            sqlstate=sqlstate,
+        )
+
+    def _lost(self, exc: psycopg.Error) -> SourceError | TargetError:
+        return classify(self._side, exc, "streaming changes")
+
+    def _ended(self) -> SourceError | TargetError:
+        """The server ended the stream by itself: it shuts down, or says why."""
+        result = self._pgconn.get_result()
+        if result is not None and result.status not in _READ_RESULTS:
+            return self._error(result, "streaming changes")
+        return self._side.error(
+            f"the {self._side} ended the stream of changes", hint="Is it shutting down?", kind=Kind.RETRY
+        )
