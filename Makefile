@@ -15,7 +15,7 @@ help: ## list the targets
 
 install: .stamps/install ## leave .venv/bin/pgcopydb
 
-.stamps/install: pyproject.toml constraints.txt scripts/install
+.stamps/install: pyproject.toml constraints.txt constraints-runtime.txt scripts/install
 	scripts/install "$(PYTHON)" $(VENV) runtime
 	@mkdir -p .stamps && touch $@
 
