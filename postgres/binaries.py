@@ -116,7 +116,8 @@ def _folders(environment: Mapping[str, str], root: Path) -> Iterator[Path]:
     for folder in environment.get("PATH", "").split(os.pathsep):
         program = Path(folder) / "pg_dump"
         # Debian's pg_wrapper picks a version by the clusters of this machine; the folders behind it are found below.
-        if folder and program.exists() and program.resolve().name != "pg_wrapper":
+        # Not Path.exists(), which raises where a folder may not be entered.
+        if folder and os.access(program, os.X_OK) and program.resolve().name != "pg_wrapper":
             yield program.resolve().parent
     for pattern in _PACKAGED:
         yield from sorted(root.glob(pattern))

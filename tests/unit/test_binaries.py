@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,14 @@ def test_tools_are_found_in_path_and_in_the_folders_of_packages(
     ]
     assert [t.version for t in found if t.bindir.is_relative_to(tmp_path)] == [150020, 170010, 190000]
     assert "postgresql/16/bin/pg_dump does not run" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
+def test_a_folder_in_path_that_may_not_be_entered(tmp_path: Path) -> None:
+    mine = install(tmp_path / "mine", "pg_dump (PostgreSQL) 17.10")
+    (tmp_path / "closed").mkdir(mode=0o000)
+    found = discover({"PATH": f"{tmp_path}/closed:{mine}"}, root=tmp_path)
+    assert names(found, tmp_path) == [("17.10", "mine")]
 
 
 def pg_config(folder: Path, bindir: Path) -> str:
