@@ -91,6 +91,11 @@ def run(arguments: list[str]) -> int:
         # Whoever read our output has gone; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.INTERNAL_ERROR
+    except Exception as error:
+        logger.critical("internal error: %s: %s", type(error).__name__, error)
+        logger.critical("hint: this is a defect of pgcopydb; --debug shows where. What is done is kept for --resume.")
+        logger.debug("where it came from", exc_info=error)
+        return ExitCode.FATAL
 
 
 def _invoke(arguments: list[str]) -> int:

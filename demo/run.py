@@ -42,7 +42,8 @@ def main() -> int:
         say(f"Filling a shop on PostgreSQL {SOURCE_MAJOR} (customers, orders, events, reviews, large objects) …")
         load(source.dsn("shop"), options.scale)
         code = migrate(source.dsn("shop"), target.dsn("shop"), Path(folder) / "work", options.jobs)
-    say(f"Finished in {time.monotonic() - begun:.0f} s; both servers and their data are gone again.")
+    ended = "Finished" if code == 0 else f"Failed with exit code {code}"
+    say(f"{ended} after {time.monotonic() - begun:.0f} s; both servers and their data are gone again.")
     return code
 
 

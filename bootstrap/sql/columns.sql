@@ -15,7 +15,7 @@ WITH RECURSIVE unwrapped (type, base) AS (
      WHERE t.typsend <> 0 AND t.typreceive <> 0
        AND t.typtype IN ('b', 'e')
        AND (t.typtype = 'e'
-            OR t.oid < 16384 AND t.typname !~ '^_?(reg.*|tsvector|money|aclitem|refcursor)$')
+            OR t.oid < 16384 AND t.typname !~ '^_?(reg.*|tsvector|money|aclitem|refcursor|xml)$')
        AND (e.oid IS NULL OR e.oid < 16384 AND e.typtype = 'b')
 )
 SELECT a.attrelid::bigint,
