@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -35,18 +34,12 @@ def change_line(action: str, lsn: Lsn, *, xid: str | None = None, timestamp: str
     return orjson.dumps({name: value for name, value in fields.items() if value is not None}) + b"\n"
 
 
-def change_line_with(action: str, lsn: Lsn, payload: bytes, *, xid: str | None = None) -> bytes:
+def change_line_with(
+    action: str, lsn: Lsn, payload: bytes, *, xid: str | None = None, timestamp: str | None = None
+) -> bytes:
     """A line whose payload is JSON text already; it is embedded as it is, so that no number in it is ever read."""
-    head = change_line(action, lsn, xid=xid)
+    head = change_line(action, lsn, xid=xid, timestamp=timestamp)
     return b'%b,"message":%b}\n' % (head[:-2], payload)
-
-
-@dataclass(frozen=True, slots=True)
-class Recovered:
-    """What an interrupted writer left: the file to go on with, and where its last complete transaction ends."""
-
-    path: Path
-    position: Lsn
 
 
 class ChangeFile:
@@ -96,24 +89,43 @@ class ChangeFile:
         os.close(self._fd)
 
 
-def recover(folder: Path) -> Recovered | None:
-    """Cut the unfinished end of the file that was being written; none when there is none."""
+def segment_to_write(folder: Path, wanted: Segment) -> Segment:
+    """The file to go on with after a start: the unfinished one, else one behind all that are published."""
+    for path in folder.glob(f"*{_PARTIAL}"):
+        return Segment.parse(path.name.removesuffix(_PARTIAL), wanted.size)
+    names = [path.name.removesuffix(_FINAL) for path in folder.glob(f"*{_FINAL}")]
+    last = max((Segment.parse(name, wanted.size).number for name in names), default=-1)
+    return Segment(wanted.timeline, max(wanted.number, last + 1), wanted.size)
+
+
+def recover(folder: Path) -> Lsn:
+    """Cut the unfinished end of the file that was being written; where the last complete transaction of all ends.
+
+    0/0 when there is none. What a file that is published holds of an unfinished transaction stays there: the writer
+    says with a line of its own that it was given up.
+    """
     found = sorted(folder.glob(f"*{_PARTIAL}"))
-    if not found:
-        return None
     if len(found) > 1:
         raise CorruptState(
             f"{folder} has {len(found)} unfinished files, one is possible: {', '.join(path.name for path in found)}",
             hint="Two processes have written here. Begin again with a new slot and a new copy.",
         )
-    path = found[0]
-    with disk_errors(path, "repairing"):
-        kept, position = _last_boundary(path)
-        with path.open("rb+") as file:
-            file.truncate(kept)
-            file.flush()
-            os.fsync(file.fileno())
-    return Recovered(path, position)
+    for path in found:
+        with disk_errors(path, "repairing"):
+            kept, position = _last_boundary(path)
+            with path.open("rb+") as file:
+                file.truncate(kept)
+                file.flush()
+                os.fsync(file.fileno())
+        if position:
+            return position
+    published = sorted(folder.glob(f"*{_FINAL}"), reverse=True)
+    for path in published:
+        with disk_errors(path, "reading"):
+            position = _last_boundary(path)[1]
+        if position:
+            return position
+    return Lsn()
 
 
 def _last_boundary(path: Path) -> tuple[int, Lsn]:

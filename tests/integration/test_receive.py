@@ -1,0 +1,197 @@
+"""The receiver keeps every change exactly once, through broken connections and crashes at any moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psycopg
+import pytest
+
+from pgcopydb.daemon.change_file import ChangeFile
+from pgcopydb.daemon.plugins import Plugin
+from pgcopydb.daemon.receive import Receiver
+from pgcopydb.postgres.conninfo import ConnInfo, Side
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.postgres.replication import ReplicationSession
+from pgcopydb.runtime.errors import SourceError
+from pgcopydb.runtime.stop import Stop, StopMode
+from tests.fix_servers import Database, Servers, fresh_database
+from tests.wait import wait_until
+
+SCHEMA = """
+CREATE TABLE t (id int PRIMARY KEY, filler text);
+CREATE TABLE "odd "": INSERT: name" (i int);
+CREATE PROCEDURE work(seed int) LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1..40 LOOP
+        INSERT INTO t SELECT seed * 100000 + i * 100 + j, repeat(md5(i::text), j % 200) FROM generate_series(1, 50) j;
+        UPDATE t SET filler = 'changed' WHERE id = seed * 100000 + i * 100 + 7;
+        DELETE FROM t WHERE id = seed * 100000 + i * 100 + 9;
+        INSERT INTO "odd "": INSERT: name" VALUES (i);
+        IF i % 10 = 0 THEN ROLLBACK; ELSE COMMIT; END IF;
+        IF i % 13 = 0 THEN TRUNCATE t; COMMIT; END IF;
+        PERFORM pg_logical_emit_message(true, 'test', 'no row'); COMMIT;
+    END LOOP;
+END $$;
+"""
+SIZE = 1 << 20
+"""Smaller than the server's segments, so that there are many files."""
+
+
+@pytest.fixture(params=[15, 17, 18])
+def database(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Database]:
+    with fresh_database(servers.get(request.param), "receive") as database:
+        database.execute(SCHEMA)
+        for name in ("received", "reference"):
+            database.execute(f"SELECT pg_create_logical_replication_slot('{name}_{database.name}', 'test_decoding')")
+        yield database
+        gone = f"SELECT count(*) FROM pg_replication_slots WHERE database = '{database.name}' AND active"
+        wait_until(lambda: database.fetch(gone) == [(0,)], 20, "the walsender to end")
+        database.execute(
+            f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '{database.name}'"
+        )
+
+
+def receiver(folder: Path) -> Receiver:
+    folder.mkdir(exist_ok=True)
+    return Receiver(folder, Plugin.TEST_DECODING, 1, SIZE)
+
+
+def receive(database: Database, writer: Receiver, stop: Stop, endpos: Lsn | None = None) -> None:
+    with ReplicationSession(ConnInfo.parse(Side.SOURCE, database.dsn), "pgcopydb[0] receive test") as session:
+        writer.run(session, f"received_{database.name}", stop, endpos=endpos)
+
+
+def current(database: Database) -> Lsn:
+    return Lsn.parse(str(database.fetch("SELECT pg_current_wal_insert_lsn()")[0][0]))
+
+
+def reference(database: Database) -> list[list[str]]:
+    """What the server says by itself: the payloads of each transaction that changes a row."""
+    rows = database.fetch(
+        f"SELECT data FROM pg_logical_slot_get_changes('reference_{database.name}', NULL, NULL,"
+        " 'include-xids', 'true', 'include-timestamp', 'true', 'skip-empty-xacts', 'true')"
+    )
+    found: list[list[str]] = []
+    for (data,) in rows:
+        if data.startswith("BEGIN "):
+            found.append([])
+        if not data.startswith("message: "):
+            found[-1].append(data)
+    return [transaction for transaction in found if len(transaction) > 2]
+
+
+def kept(folder: Path) -> list[list[str]]:
+    """The complete transactions of the files, in their order."""
+    lines: list[dict[str, Any]] = []
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        assert content.endswith(b"\n") or not content
+        lines += [orjson.loads(line) for line in content.splitlines()]
+    found: list[list[str]] = []
+    open_transaction: list[str] | None = None
+    for line in lines:
+        if line["action"] == "B":
+            assert open_transaction is None, "a transaction within another"
+            open_transaction = []
+        if line["action"] == "R":
+            open_transaction = None
+        if "message" in line:
+            assert open_transaction is not None
+            open_transaction.append(line["message"])
+        if line["action"] == "C":
+            assert open_transaction is not None
+            found.append(open_transaction)
+            open_transaction = None
+    return found
+
+
+def test_every_change_is_kept_once_and_in_order(database: Database, tmp_path: Path) -> None:
+    writers = [threading.Thread(target=database.execute, args=(f"CALL work({seed})",)) for seed in (1, 2)]
+    for thread in writers:
+        thread.start()
+    for thread in writers:
+        thread.join()
+    writer = receiver(tmp_path / "cdc")
+    receive(database, writer, Stop(), current(database))
+    expected = reference(database)
+    assert len(expected) > 50
+    assert kept(tmp_path / "cdc") == expected
+    assert writer.transactions == len(expected)
+    assert len(list((tmp_path / "cdc").glob("*.json"))) > 1, "there is more than one file"
+
+
+def test_broken_connections_and_lost_buffers(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The walsender is killed again and again; each time all that was not on disk is lost as in a crash."""
+    folder = tmp_path / "cdc"
+
+    def crash(self: ChangeFile) -> None:
+        # Half of what was on its way arrives, cut anywhere.
+        del self._pending[len(self._pending) // 2 :]
+        self.flush()
+        real_close(self)
+
+    real_close = ChangeFile.close
+    kill = (
+        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
+        f" WHERE slot_name = 'received_{database.name}' AND active"
+    )
+    done = threading.Event()
+
+    def keep_killing() -> None:
+        with psycopg.connect(database.dsn, autocommit=True) as connection:
+            while not done.wait(0.05):
+                connection.execute(kill.encode())
+
+    def write() -> None:
+        for seed in range(1, 25):
+            database.execute(f"CALL work({seed})")
+
+    writing = threading.Thread(target=write)
+    killing = threading.Thread(target=keep_killing)
+    writing.start()
+    killing.start()
+    broken = 0
+    monkeypatch.setattr(ChangeFile, "close", crash)
+    stop = Stop()
+    while writing.is_alive():
+        try:
+            receive(database, receiver(folder), stop, None)
+        except SourceError:
+            broken += 1
+    done.set()
+    killing.join()
+    receive(database, receiver(folder), Stop(), current(database))
+    assert broken >= 2
+    assert kept(folder) == reference(database)
+
+
+def test_nothing_is_acknowledged_that_is_not_on_disk(database: Database, tmp_path: Path) -> None:
+    database.execute("CALL work(1)")
+    writer = receiver(tmp_path / "cdc")
+    receive(database, writer, Stop(), current(database))
+    confirmed = database.fetch(
+        f"SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'received_{database.name}'"
+    )
+    assert Lsn.parse(str(confirmed[0][0])) <= writer.durable
+
+
+def test_a_stop_request_ends_it_in_good_order(database: Database, tmp_path: Path) -> None:
+    stop = Stop()
+    writer = receiver(tmp_path / "cdc")
+    thread = threading.Thread(target=receive, args=(database, writer, stop))
+    thread.start()
+    database.execute("INSERT INTO t VALUES (1, 'one')")
+    wait_until(lambda: writer.transactions, 20, "the transaction to arrive")
+    stop.request(StopMode.GRACEFUL)
+    database.execute("INSERT INTO t VALUES (2, 'two')")
+    thread.join(20)
+    assert not thread.is_alive()
+    receive(database, receiver(tmp_path / "cdc"), Stop(), current(database))
+    assert kept(tmp_path / "cdc") == reference(database)
