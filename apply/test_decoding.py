@@ -1,0 +1,105 @@
+"""Decode the text of the plugin test_decoding (its output is defined by ``contrib/test_decoding/test_decoding.c``).
+
+Pure. Names are quoted as ``quote_identifier`` does, types as ``format_type`` prints them; a value is bare (numbers,
+booleans, ``null``, ``unchanged-toast-datum``), or between quotes with each quote in it doubled, after a ``B`` for bit
+strings. Nothing is guessed: whatever does not fit is ``CorruptState``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from pgcopydb.apply.changes import UNCHANGED, Action, Change, Column, RowChange, Truncate, Value
+from pgcopydb.postgres.names import Name
+from pgcopydb.runtime.errors import CorruptState
+
+_IDENT: Final = r'(?:"(?:[^"]|"")+"|[a-z_\x80-\U0010ffff][a-z0-9_$\x80-\U0010ffff]*)'
+_RELATION: Final = re.compile(rf"({_IDENT})\.({_IDENT})")
+_ACTION: Final = re.compile(r": (INSERT|UPDATE|DELETE|TRUNCATE): ")
+# A type may be an array of a type with a quoted name, and hold brackets there and there only.
+_COLUMN: Final = re.compile(
+    rf"""({_IDENT})\[((?:[^\[\]"]|"(?:[^"]|"")*"|\[\])+)\]:(?:B?'((?:[^']|'')*)'|([^\s']+))(?: |\Z)"""
+)
+_NO_DATA: Final = "(no-tuple-data)"
+_OLD: Final = "old-key: "
+_NEW: Final = "new-tuple: "
+_FLAGS: Final = {
+    "(no-flags)": (False, False),
+    "restart_seqs": (True, False),
+    "cascade": (False, True),
+    "restart_seqs cascade": (True, True),
+}
+
+
+def decode(text: str) -> Change:
+    """A message about rows, which begins with ``table``. Raises ``CorruptState``."""
+    if not text.startswith("table "):
+        raise _unreadable(text, 0)
+    relations, position = _relations(text, len("table "))
+    action = _ACTION.match(text, position)
+    if action is None:
+        raise _unreadable(text, position)
+    position = action.end()
+    kind = Action(action[1][0])
+    if kind is Action.TRUNCATE:
+        flags = _FLAGS.get(text[position:])
+        if flags is None:
+            raise _unreadable(text, position)
+        return Truncate(relations, restart_identity=flags[0], cascade=flags[1])
+    if len(relations) != 1:
+        raise _unreadable(text, 0)
+    return _row_change(kind, relations[0], text, position)
+
+
+def _row_change(kind: Action, relation: Name, text: str, position: int) -> RowChange:
+    old: tuple[Column, ...] = ()
+    new: tuple[Column, ...] = ()
+    if text[position:] != _NO_DATA:
+        if kind is Action.UPDATE and text.startswith(_OLD, position):
+            old, position = _columns(text, position + len(_OLD))
+            if not text.startswith(_NEW, position):
+                raise _unreadable(text, position)
+            position += len(_NEW)
+        new, position = _columns(text, position)
+        if position != len(text):
+            raise _unreadable(text, position)
+    return RowChange(kind, relation, (), new) if kind is Action.DELETE else RowChange(kind, relation, new, old)
+
+
+def _relations(text: str, position: int) -> tuple[tuple[Name, ...], int]:
+    found: list[Name] = []
+    while (match := _RELATION.match(text, position)) is not None:
+        found.append(Name(_unquoted(match[1]), _unquoted(match[2])))
+        position = match.end()
+        if not text.startswith(", ", position):
+            return tuple(found), position
+        position += 2
+    raise _unreadable(text, position)
+
+
+def _columns(text: str, position: int) -> tuple[tuple[Column, ...], int]:
+    found: list[Column] = []
+    while (match := _COLUMN.match(text, position)) is not None:
+        found.append(Column(_unquoted(match[1]), match[2], _value(match[3], match[4])))
+        position = match.end()
+    return tuple(found), position
+
+
+def _value(quoted: str | None, bare: str | None) -> Value:
+    if quoted is not None:
+        return quoted.replace("''", "'")
+    if bare == "null":
+        return None
+    return UNCHANGED if bare == "unchanged-toast-datum" else bare
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+def _unreadable(text: str, position: int) -> CorruptState:
+    return CorruptState(
+        f"test_decoding's message cannot be read from character {position} on: {text[position : position + 80]!r}",
+        hint="Nothing of this transaction was applied. Report the message with the version of the source.",
+    )
