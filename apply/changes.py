@@ -20,16 +20,16 @@ class Action(StrEnum):
     TRUNCATE = "T"
 
 
-class _Unchanged:
+class Unchanged:
     """The one value of its type."""
 
     def __repr__(self) -> str:
         return "UNCHANGED"
 
 
-UNCHANGED: Final = _Unchanged()
+UNCHANGED: Final = Unchanged()
 
-Value = str | None | _Unchanged
+Value = str | None | Unchanged
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,136 @@
+"""What happens on the source happens on the target: server, decoder, SQL, server, compared by content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pgcopydb.apply.catalog import TargetCatalog
+from pgcopydb.apply.changes import Action, Column, RowChange, Truncate
+from pgcopydb.apply.statements import TableFacts, row_statement, truncate_statement
+from pgcopydb.apply.test_decoding import decode
+from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.conninfo import ConnInfo, Side
+from pgcopydb.postgres.names import Name
+from pgcopydb.runtime.errors import StateError, TargetError
+from tests.content import assert_same_content
+from tests.fix_servers import Database, Servers, fresh_database
+
+SCHEMA = """
+CREATE TABLE keyed (id int PRIMARY KEY, t text, n numeric, f float8, b bytea, j jsonb, a text[]);
+ALTER TABLE keyed ALTER t SET STORAGE EXTERNAL;
+CREATE TABLE "Odd "" name" ("K 1" text, "k'2" int, v text, PRIMARY KEY ("K 1", "k'2"));
+CREATE TABLE by_index (a int NOT NULL, b text);
+CREATE UNIQUE INDEX by_index_a ON by_index (a);
+ALTER TABLE by_index REPLICA IDENTITY USING INDEX by_index_a;
+CREATE TABLE full_identity (i int, t text);
+ALTER TABLE full_identity REPLICA IDENTITY FULL;
+CREATE TABLE computed (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, x int,
+    twice int GENERATED ALWAYS AS (x * 2) STORED);
+CREATE TABLE parent (id int PRIMARY KEY);
+CREATE TABLE child (id int PRIMARY KEY REFERENCES parent);
+"""
+keys = st.integers(1, 6)
+texts = st.one_of(
+    st.none(),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30),
+    st.just("long " * 3000),
+)
+numbers = st.sampled_from([None, "NaN", "1.10", "-0.0", "123456789012345678901234567890.123"])
+floats = st.sampled_from([None, "NaN", "-Infinity", "-0", "5e-324", "0.1"])
+
+
+def statement(text: str, *values: st.SearchStrategy[object]) -> st.SearchStrategy[tuple[str, tuple[object, ...]]]:
+    return st.tuples(st.just(text), st.tuples(*values))
+
+
+steps = st.one_of(
+    statement(
+        "INSERT INTO keyed VALUES (%s, %s, %s, %s, %s, to_jsonb(%s::text), ARRAY[%s::text, NULL])"
+        " ON CONFLICT DO NOTHING",
+        *(keys, texts, numbers, floats, st.binary(max_size=10), texts, texts),
+    ),
+    statement("UPDATE keyed SET n = %s WHERE id = %s", numbers, keys),
+    statement("UPDATE keyed SET t = %s, a = NULL WHERE id = %s", texts, keys),
+    statement("UPDATE keyed SET id = id + 100 WHERE id = %s AND id NOT IN (SELECT id - 100 FROM keyed)", keys),
+    statement("DELETE FROM keyed WHERE id = %s", keys),
+    statement("TRUNCATE keyed"),
+    statement(
+        """INSERT INTO "Odd "" name" VALUES (coalesce(%s, ''), %s, %s) ON CONFLICT DO NOTHING""", texts, keys, texts
+    ),
+    statement("""UPDATE "Odd "" name" SET v = %s WHERE "k'2" = %s""", texts, keys),
+    statement("""DELETE FROM "Odd "" name" WHERE "k'2" = %s""", keys),
+    statement("INSERT INTO by_index VALUES (%s, %s) ON CONFLICT DO NOTHING", keys, texts),
+    statement("UPDATE by_index SET b = %s WHERE a = %s", texts, keys),
+    statement("DELETE FROM by_index WHERE a = %s", keys),
+    statement("INSERT INTO full_identity SELECT %s, %s WHERE NOT EXISTS (SELECT FROM full_identity)", keys, texts),
+    statement("UPDATE full_identity SET t = %s", texts),
+    statement("DELETE FROM full_identity"),
+    statement("INSERT INTO computed (x) VALUES (%s)", keys),
+    statement("UPDATE computed SET x = x + 1 WHERE x = %s", keys),
+    statement("TRUNCATE parent, child"),
+    statement("INSERT INTO parent VALUES (%s) ON CONFLICT DO NOTHING", keys),
+    statement("INSERT INTO child SELECT id FROM parent ON CONFLICT DO NOTHING"),
+)
+
+
+@pytest.fixture(scope="module")
+def pair(servers: Servers) -> Iterator[tuple[Database, Database]]:
+    with (
+        fresh_database(servers.get(15), "written") as source,
+        fresh_database(servers.get(18, "target"), "replayed") as target,
+    ):
+        for database in (source, target):
+            database.execute(SCHEMA)
+        source.execute(f"SELECT pg_create_logical_replication_slot('{source.name}', 'test_decoding')")
+        yield source, target
+        source.execute(f"SELECT pg_drop_replication_slot('{source.name}')")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(steps, min_size=1, max_size=25))
+def test_the_target_becomes_what_the_source_is(
+    pair: tuple[Database, Database], work: list[tuple[str, tuple[object, ...]]]
+) -> None:
+    source, target = pair
+    with source.connect() as writer:
+        for text, values in work:
+            writer.execute(text.encode(), values or None)
+        got = writer.execute(
+            "SELECT data FROM pg_logical_slot_get_changes(%s, NULL, NULL, 'include-xids', 'false')", (source.name,)
+        ).fetchall()
+    endpoint = Endpoint(ConnInfo.parse(Side.TARGET, target.dsn), "test")
+    with endpoint.connect("apply", settings={"session_replication_role": "replica"}) as connection:
+        catalog = TargetCatalog(connection)
+        for (data,) in got:
+            if str(data) in {"BEGIN", "COMMIT"}:
+                continue
+            change = decode(str(data))
+            if isinstance(change, Truncate):
+                connection.execute(truncate_statement(change).encode())
+                continue
+            done = row_statement(change, catalog.facts(change.relation))
+            if done is not None:
+                assert connection.execute(done.encode()).rowcount == 1, done
+    # Sequences are no part of a stream of changes.
+    assert_same_content(source.dsn, target.dsn, ignore_tables=[("public", "computed_id_seq")])
+
+
+def test_a_row_that_nothing_identifies() -> None:
+    change = RowChange(Action.DELETE, Name("public", "t"), (), ())
+    with pytest.raises(StateError, match=r"DELETE on public\.t: nothing in the message tells which row"):
+        row_statement(change, TableFacts(frozenset(), frozenset(), frozenset()))
+    change = RowChange(Action.UPDATE, Name("public", "t"), (Column("v", "text", "x"),), ())
+    with pytest.raises(StateError, match=r"UPDATE on public\.t: nothing in the message"):
+        row_statement(change, TableFacts(frozenset({"id"}), frozenset(), frozenset()))
+
+
+def test_a_table_that_the_target_lacks(target_db: Database) -> None:
+    with (
+        Endpoint(ConnInfo.parse(Side.TARGET, target_db.dsn), "test").connect("apply") as connection,
+        pytest.raises(TargetError, match=r"table public\.nothing is not on the target"),
+    ):
+        TargetCatalog(connection).facts(Name("public", "nothing"))
