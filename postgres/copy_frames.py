@@ -170,20 +170,20 @@ class AnswerScanner:
         finished = _FINISHED.search(buffer, max(0, answer - _ANSWER_SPAN), answer)
         if finished is not None:
             return Scan(finished.start(), at_message=True)
-        return Scan(_last_error(buffer, answer - 6), at_message=True)
+        return Scan(last_error(buffer, answer - 6), at_message=True)
 
     @staticmethod
     def settled(buffer: bytearray, end: int) -> Scan | None:
         """Where the error begins that a silent source has ended the stream with; none when it has not ended."""
         if _READY.search(buffer, max(0, end - 6), end) is None:
             return None
-        refusal = _last_error(buffer, end - 6)
+        refusal = last_error(buffer, end - 6)
         if _ABORTED.search(buffer, refusal, end) is None or _READY.search(buffer, max(0, refusal - 6), refusal) is None:
             return None
-        return Scan(_last_error(buffer, refusal - 6), at_message=True)
+        return Scan(last_error(buffer, refusal - 6), at_message=True)
 
 
-def _last_error(buffer: bytearray, end: int) -> int:
+def last_error(buffer: bytearray, end: int) -> int:
     """Where the ErrorResponse begins that ends at ``end``; ``end`` itself when none does or its beginning is gone."""
     found = buffer.rfind(b"\x00V", 0, end)
     while found >= 0:

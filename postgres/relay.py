@@ -30,6 +30,7 @@ from pgcopydb.postgres.copy_frames import (
     Message,
     TailScanner,
     TextScanner,
+    last_error,
     message_size,
     take_message,
 )
@@ -277,10 +278,9 @@ class _Relay:
             return self.source.receive()
         except PgcopydbError:
             wire = self.source
-            if (found := TextScanner().scan(wire.buffer, wire.end)).at_message:
-                wire.drop(found.safe)
-                if (last := wire.take()) is not None:
-                    self._no_error(wire, last, "reading rows")
+            wire.drop(last_error(wire.buffer, wire.end))
+            if (last := wire.take()) is not None:
+                self._no_error(wire, last, "reading rows")
             raise
 
     def finish(self, wire: _Wire, doing: str) -> int:

@@ -167,9 +167,10 @@ def test_rows_that_imitate_the_end_of_the_stream(
     assert pair[0].execute("SELECT 1").fetchone() == (1,)
 
 
+@pytest.mark.parametrize("binary", [False, True])
 @pytest.mark.parametrize("killed", [Side.SOURCE, Side.TARGET])
 def test_a_killed_backend_is_worth_another_try(
-    killed: Side, pair: tuple[Connection, Connection], source_db: Database, target_db: Database
+    killed: Side, binary: bool, pair: tuple[Connection, Connection], source_db: Database, target_db: Database
 ) -> None:
     target_db.execute("CREATE TABLE t (n int)")
     database, title = (source_db, "reader") if killed is Side.SOURCE else (target_db, "writer")
@@ -185,9 +186,10 @@ def test_a_killed_backend_is_worth_another_try(
     killer = threading.Thread(target=wait_until, args=(kill, 30, "the COPY to run"))
     killer.start()
     with pytest.raises(killed.error) as caught:
-        copy(pair, "SELECT generate_series(1, 1000000000)", quiet=True)
+        copy(pair, "SELECT generate_series(1, 1000000000)", quiet=True, binary=binary)
     killer.join()
     assert caught.value.kind is Kind.RETRY
+    assert caught.value.sqlstate == "57P01"
 
 
 def test_a_cancelled_copy_ends_at_once(
