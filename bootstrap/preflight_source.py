@@ -19,6 +19,9 @@ from pgcopydb.postgres.server import ServerFacts
 
 _CHUNK: Final = 200
 _SHOWN: Final = 20
+_UNLOGGED: Final = "0A000"
+"""``feature_not_supported``: what a standby says of unlogged relations."""
+
 _OWN_SESSIONS: Final = 3
 """Snapshot, catalog, pg_dump."""
 
@@ -38,7 +41,8 @@ def check_source(connection: Connection, facts: ServerFacts, options: CloneOptio
     yield from _readable(connection, facts, tables)
     sequences = [Name(row[1], row[2]) for row in connection.execute(query("sequences")).fetchall()]
     for refusal in _refused(connection, sequences):
-        yield _no_privilege("sequence", refusal, facts.user)
+        unlogged = refusal.sqlstate == _UNLOGGED
+        yield _unlogged("sequence", refusal) if unlogged else _no_privilege("sequence", refusal, facts.user)
     if not options.skip.large_objects:
         yield from _large_objects(connection, facts.user)
     yield from _budget(connection, options, len(tables))
@@ -99,7 +103,9 @@ def _try_reading(connection: Connection, names: Sequence[Name]) -> Refusal | Non
 
 def _readable(connection: Connection, facts: ServerFacts, tables: Sequence[Name]) -> Iterator[Finding]:
     for refusal in _refused(connection, tables):
-        if _may_select(connection, refusal.name):
+        if refusal.sqlstate == _UNLOGGED:
+            yield _unlogged("table", refusal)
+        elif _may_select(connection, refusal.name):
             yield Finding(
                 Severity.ERROR,
                 Side.SOURCE,
@@ -117,6 +123,16 @@ def _may_select(connection: Connection, name: Name) -> bool:
         (name.schema, name.sql),
     ).fetchone()
     return bool(row and row[0])
+
+
+def _unlogged(kind: str, refusal: Refusal) -> Finding:
+    return Finding(
+        Severity.ERROR,
+        Side.SOURCE,
+        f"{kind} {refusal.name}",
+        "is unlogged: a standby has nothing of what is in it",
+        f"ALTER {kind.upper()} {refusal.name.sql} SET LOGGED; -- on the primary; or copy from the primary",
+    )
 
 
 def _no_privilege(kind: str, refusal: Refusal, user: str) -> Finding:

@@ -98,6 +98,7 @@ class Cluster:
     ``password`` asks for one (scram-sha-256) on TCP, from the superuser too; the Unix socket trusts everybody.
     ``tls`` gives the server a certificate signed by itself, for ``localhost`` and 127.0.0.1.
     ``parent`` is where the cluster's folder is made; the server's user must be able to reach it.
+    ``primary`` makes it a hot standby of a running cluster of the same major that trusts everybody.
     """
 
     major: int
@@ -106,6 +107,7 @@ class Cluster:
     password: str | None = field(default=None, repr=False)
     tls: bool = False
     parent: Path | None = None
+    primary: Cluster | None = field(default=None, repr=False)
     host: str = "127.0.0.1"
     port: int = 0
     folder: Path = field(init=False, default=Path())
@@ -121,12 +123,21 @@ class Cluster:
         password: str | None = None,
         tls: bool = False,
         parent: Path | None = None,
+        primary: Cluster | None = None,
     ) -> Self:
         """A cluster of the binaries that ``find_major`` finds; not started yet."""
         bin_dir = find_major(major)
         if bin_dir is None:
             raise ClusterError(f"no PostgreSQL {major} server on this machine")
-        return cls(major=major, bin_dir=bin_dir, settings=settings or {}, password=password, tls=tls, parent=parent)
+        return cls(
+            major=major,
+            bin_dir=bin_dir,
+            settings=settings or {},
+            password=password,
+            tls=tls,
+            parent=parent,
+            primary=primary,
+        )
 
     @property
     def data_dir(self) -> Path:
@@ -256,15 +267,13 @@ class Cluster:
             options = ["--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={password_file}"]
         if owner is not None:
             os.chown(folder, owner.pw_uid, owner.pw_gid)
-        self._run(
-            str(self.bin_dir / "initdb"),
-            f"--pgdata={self.data_dir}",
-            f"--username={SUPERUSER}",
-            "--encoding=UTF8",
-            "--locale=C.UTF-8",
-            "--no-sync",
-            *options,
-        )
+        pgdata = f"--pgdata={self.data_dir}"
+        if self.primary is not None:
+            origin = f"--dbname={self.primary.dsn()}"
+            self._run(str(self.bin_dir / "pg_basebackup"), pgdata, origin, "--write-recovery-conf", "--checkpoint=fast")
+        else:
+            new = (f"--username={SUPERUSER}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", *options)
+            self._run(str(self.bin_dir / "initdb"), pgdata, *new)
         password_file.unlink(missing_ok=True)
         settings = {**DEFAULT_SETTINGS, "unix_socket_directories": str(folder), **self.settings}
         if self.tls:
