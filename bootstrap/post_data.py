@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from pgcopydb.bootstrap.addresses import standing
@@ -103,24 +104,42 @@ def _restore(
         missing, conflicts = _missing(store, connection, target, entries, options, stop)
     logger.info("Restoring post-data (%d entries) with %d jobs, pg_restore %s", len(missing), jobs, tools.restore)
     failpoint("post_data.before_restore")
-    errors = [f"{entry}: an object of this name stood on the target before" for entry in conflicts]
     first = [entry for entry in missing if entry.kind in _ATTACHED]
     rest = [entry for entry in missing if entry.kind not in _ATTACHED]
-    for chosen, parallel in ((first, 1), (rest, jobs)):
-        if chosen:
-            reported = restore(
-                workdir,
-                target,
-                tools.restore,
-                chosen,
-                section="post-data",
-                flags=[*option_flags(options), f"--jobs={parallel}"],
-                tolerate=tools.restore_too_new,
-                stop=stop,
-            )
-            errors.extend(str(error) for error in reported)
+    restorer = _Restorer(workdir, target, tools, options, stop)
+    errors = restorer.run(first, 1) + restorer.run(rest, jobs)
+    if errors and jobs > 1:
+        # Jobs write their complaints through each other, and a deadlock between two of them is no fault of the schema.
+        logger.log(NOTICE, "What is missing of post-data is restored once more with one job")
+        with target.connect("schema") as connection:
+            missing, conflicts = _missing(store, connection, target, entries, options, stop)
+        errors = restorer.run(missing, 1)
     failpoint("post_data.after_restore")
-    return errors
+    return [f"{entry}: an object of this name stood on the target before" for entry in conflicts] + errors
+
+
+@dataclass(frozen=True, slots=True)
+class _Restorer:
+    workdir: WorkDir
+    target: Endpoint
+    tools: Tools
+    options: RestoreOptions
+    stop: Stop
+
+    def run(self, entries: Sequence[ArchiveEntry], jobs: int) -> list[str]:
+        if not entries:
+            return []
+        reported = restore(
+            self.workdir,
+            self.target,
+            self.tools.restore,
+            entries,
+            section="post-data",
+            flags=[*option_flags(self.options), f"--jobs={jobs}"],
+            tolerate=self.tools.restore_too_new,
+            stop=self.stop,
+        )
+        return [str(error) for error in reported]
 
 
 def _missing(
