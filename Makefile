@@ -25,7 +25,7 @@ dev: .stamps/dev
 	scripts/install "$(PYTHON)" $(VENV) dev
 	@mkdir -p .stamps && touch $@
 
-demo: dev ## a complete clone between two embedded servers of different majors
+demo: dev ## a complete online migration between two embedded servers of different majors
 	$(BIN)/python -m demo.run
 
 test: dev ## unit, property and integration tests on real servers

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from pgcopydb.postgres.names import Name
 
@@ -32,26 +32,29 @@ UNCHANGED: Final = Unchanged()
 Value = str | None | Unchanged
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of a row as a message has it. ``type`` is the source's name of it, as ``format_type`` prints it."""
+class Column(NamedTuple):
+    """One column of a row as a message has it.
+
+    ``type`` is the source's name of it, as ``format_type`` prints it; empty where the plugin does not say.
+    """
 
     name: str
     type: str
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
-class RowChange:
+class RowChange(NamedTuple):
     """One row. ``new`` is empty for DELETE; ``identity`` (the old row's) where the message has one.
 
-    UPDATE has an identity only when the replica identity changed or is FULL: else it is in ``new``.
+    UPDATE may lack an identity when that did not change: it is in ``new`` then. ``sparse``: the identity is one of all
+    columns, and those that were NULL are left out of it.
     """
 
     action: Action
     relation: Name
     new: tuple[Column, ...]
     identity: tuple[Column, ...]
+    sparse: bool = False
 
 
 @dataclass(frozen=True, slots=True)

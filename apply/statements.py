@@ -1,91 +1,220 @@
-"""Changes of rows as SQL that does the same on the target.
+"""Changes of rows as SQL that does the same on the target, one line each.
 
 Pure. Every value is a string literal, which the server reads as the column's type: what Postgres wrote comes back as
 Postgres reads it. Columns that the target computes are left to it. What identifies a row is decided here; whether
-exactly one row was found is checked by whoever runs the statement.
+exactly as many rows were found is checked by whoever runs the statement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
 
 from pgcopydb.apply.changes import Action, Column, RowChange, Truncate, Unchanged, Value
-from pgcopydb.postgres.names import quote_ident, quote_literal
+from pgcopydb.postgres.names import Name
 from pgcopydb.runtime.errors import StateError
+
+_PARTITIONED: Final = "p"
+_SPECIAL: Final = re.compile(r"['\\\n\r]")
+_ESCAPED: Final = re.compile(r"[\\\n\r]")
+_IN_LITERAL: Final = str.maketrans({"'": "''", "\\": "\\\\", "\n": "\\n", "\r": "\\r"})
+_IN_NAME: Final = str.maketrans({'"': '""', "\\": "\\\\", "\n": "\\000a", "\r": "\\000d"})
+
+
+class Comparison(StrEnum):
+    """How a value of a column is told from all others, where no key does it."""
+
+    EXACT = "exact"
+    """By ``=``."""
+    BOTH = "both"
+    """By ``=``, which an index may serve, and by its text: 1.0 and 1.00 are equal, and two values."""
+    TEXT = "text"
+    """By its text: its type has no ``=``, or none that is about what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """What the target knows of a table.
+    """What is known of a table.
 
-    ``key``: columns of the primary key or of the replica identity index, empty when there is none. ``computed``:
-    generated columns. ``always``: identity columns ``GENERATED ALWAYS``, which an UPDATE may not set.
+    ``key``: columns that identify a row on the source, empty when only all columns do, or nothing. ``computed``:
+    generated columns of the target. ``always``: its identity columns ``GENERATED ALWAYS``, which an UPDATE may not set.
+    ``kind``: ``relkind`` on the target. ``source_types``: the columns that the source has now.
     """
 
     key: frozenset[str]
-    computed: frozenset[str]
-    always: frozenset[str]
+    computed: frozenset[str] = frozenset()
+    always: frozenset[str] = frozenset()
+    comparisons: Mapping[str, Comparison] = field(default_factory=dict)
+    kind: str = "r"
+    source_types: Mapping[str, str] = field(default_factory=dict)
 
 
-def insert_statement(changes: Sequence[RowChange], facts: TableFacts) -> str:
-    """One INSERT for rows of one table that have the same columns."""
-    columns = [column.name for column in changes[0].new if column.name not in facts.computed]
-    table = changes[0].relation.sql
-    if not columns:
-        return "".join(f"INSERT INTO {table} DEFAULT VALUES;" for _ in changes)
-    names = ", ".join(quote_ident(name) for name in columns)
-    rows = ", ".join(f"({', '.join(_literals(change.new, facts))})" for change in changes)
-    return f"INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE VALUES {rows};"  # noqa: S608  all quoted
+def one_line_ident(name: str) -> str:
+    """A quoted identifier without a newline in it."""
+    if "\n" in name or "\r" in name:
+        return f'U&"{name.translate(_IN_NAME)}"'
+    return '"' + name.replace('"', '""') + '"'
 
 
-def update_statement(change: RowChange, facts: TableFacts) -> str | None:
-    """None when nothing is left to set. Raises ``StateError`` when nothing tells which row it is."""
+def one_line_literal(text: str) -> str:
+    """A string constant without a newline in it, whatever ``standard_conforming_strings`` is."""
+    if _SPECIAL.search(text) is None:
+        return f"'{text}'"
+    if _ESCAPED.search(text) is None:
+        return f"'{text.replace(chr(39), chr(39) * 2)}'"
+    return f"E'{text.translate(_IN_LITERAL)}'"
+
+
+def table_sql(table: Name) -> str:
+    """For use in a statement."""
+    return f"{one_line_ident(table.schema)}.{one_line_ident(table.name)}"
+
+
+def _rows_of(table: Name, facts: TableFacts) -> str:
+    """The rows of the table itself: those of tables that inherit from it have changes of their own."""
+    return table_sql(table) if facts.kind == _PARTITIONED else f"ONLY {table_sql(table)}"
+
+
+def insert_head(change: RowChange, facts: TableFacts) -> str:
+    """What comes before the rows of an INSERT, for rows with the columns of this one."""
+    names = ", ".join(one_line_ident(column.name) for column in change.new if column.name not in facts.computed)
+    return f"INSERT INTO {table_sql(change.relation)} ({names}) OVERRIDING SYSTEM VALUE VALUES "  # noqa: S608  all quoted
+
+
+def insert_row(change: RowChange, facts: TableFacts) -> str:
+    """One row of an INSERT. Empty parentheses stand for a row without columns, which ``insert_statement`` knows."""
+    return f"({', '.join(_literals(change.new, facts))})"
+
+
+def insert_statement(head: str, rows: Sequence[str]) -> str:
+    """One INSERT."""
+    if rows[0] == "()":
+        table = head.removeprefix("INSERT INTO ").partition(" (")[0]
+        return f"INSERT INTO {table} SELECT FROM generate_series(1, {len(rows)});"
+    return f"{head}{', '.join(rows)};"
+
+
+def update_statements(change: RowChange, facts: TableFacts, *, keep_no_op: bool = False) -> list[str]:
+    """None when nothing is left to set; two when an identity column that cannot be set has changed.
+
+    Raises ``StateError`` when nothing tells which row it is.
+    """
+    old = {column.name: column.value for column in change.identity}
+    condition = _condition(change, facts)
+    if any(c.name in facts.always and c.name in old and old[c.name] != c.value for c in change.new):
+        head = insert_head(change, facts)
+        again = insert_statement(head, [insert_row(change, facts)])
+        return [f"DELETE FROM {_rows_of(change.relation, facts)} WHERE {condition};", again]  # noqa: S608  all quoted
     kept = facts.computed | facts.always
+    full = not keep_no_op and len(old) >= len(change.new)
     assigned = [
-        f"{quote_ident(column.name)} = {_literal(column.value)}"
+        f"{one_line_ident(column.name)} = {_literal(column.value)}"
         for column in change.new
-        if column.name not in kept and not isinstance(column.value, Unchanged)
+        if column.name not in kept
+        and not isinstance(column.value, Unchanged)
+        and not (full and column.name in old and old[column.name] == column.value)
     ]
     if not assigned:
-        return None
-    return f"UPDATE {change.relation.sql} SET {', '.join(assigned)} WHERE {_condition(change, facts)};"  # noqa: S608
+        return []
+    return [f"UPDATE {_rows_of(change.relation, facts)} SET {', '.join(assigned)} WHERE {condition};"]  # noqa: S608
 
 
 def delete_statement(change: RowChange, facts: TableFacts) -> str:
     """Raises ``StateError`` when nothing tells which row it is."""
-    return f"DELETE FROM {change.relation.sql} WHERE {_condition(change, facts)};"  # noqa: S608
+    return f"DELETE FROM {_rows_of(change.relation, facts)} WHERE {_condition(change, facts)};"  # noqa: S608
 
 
-def truncate_statement(change: Truncate) -> str:
+def delete_key(change: RowChange, facts: TableFacts) -> tuple[tuple[str, ...], str] | None:
+    """Columns and values of a key by which several rows can be deleted at once; None when there is none."""
+    columns = _identity(change, facts)
+    if not facts.key or any(column.value is None or isinstance(column.value, Unchanged) for column in columns):
+        return None
+    values = ", ".join(_literal(column.value) for column in columns)
+    return tuple(column.name for column in columns), f"({values})" if len(columns) > 1 else values
+
+
+def delete_by_keys(table: Name, facts: TableFacts, columns: Sequence[str], keys: Sequence[str]) -> str:
+    """One DELETE for all rows with these keys."""
+    names = ", ".join(one_line_ident(name) for name in columns)
+    left = f"({names})" if len(columns) > 1 else names
+    return f"DELETE FROM {_rows_of(table, facts)} WHERE {left} IN ({', '.join(keys)});"  # noqa: S608  all quoted
+
+
+def truncate_statement(change: Truncate, partitioned: Iterable[Name] = ()) -> str:
     """One statement for all relations, as on the source: foreign keys between them allow nothing else.
 
     The source's CASCADE has reached every relation that is listed; on the target it must not reach others.
+    ``partitioned``: those that are partitioned on the target, which cannot be truncated alone.
     """
-    tables = ", ".join(f"ONLY {name.sql}" for name in change.relations)
+    whole = set(partitioned)
+    tables = ", ".join(f"{'' if name in whole else 'ONLY '}{table_sql(name)}" for name in change.relations)
     return f"TRUNCATE {tables}{' RESTART IDENTITY' if change.restart_identity else ''};"
 
 
-def row_statement(change: RowChange, facts: TableFacts) -> str | None:
-    """One change as one statement."""
+def refresh_statement(view: Name) -> str:
+    return f"REFRESH MATERIALIZED VIEW {table_sql(view)};"
+
+
+def row_statements(change: RowChange, facts: TableFacts) -> list[str]:
+    """One change by itself."""
     if change.action is Action.INSERT:
-        return insert_statement([change], facts)
-    return update_statement(change, facts) if change.action is Action.UPDATE else delete_statement(change, facts)
+        return [insert_statement(insert_head(change, facts), [insert_row(change, facts)])]
+    return update_statements(change, facts) if change.action is Action.UPDATE else [delete_statement(change, facts)]
+
+
+def _identity(change: RowChange, facts: TableFacts) -> tuple[Column, ...]:
+    """The columns that tell which row it is: the key alone where it is known, for it has an index."""
+    columns = change.identity or change.new
+    key = tuple(column for column in columns if column.name in facts.key)
+    if len(key) == len(facts.key) and key:
+        return key
+    return change.identity
 
 
 def _condition(change: RowChange, facts: TableFacts) -> str:
-    columns = change.identity or tuple(column for column in change.new if column.name in facts.key)
-    if not columns or any(isinstance(column.value, Unchanged) for column in columns):
+    columns = _identity(change, facts)
+    if not (columns or change.sparse) or any(isinstance(column.value, Unchanged) for column in columns):
+        table = table_sql(change.relation)
         raise StateError(
             f"{change.action.name} on {change.relation}: nothing in the message tells which row was changed",
-            hint=f"On the source: ALTER TABLE {change.relation.sql} REPLICA IDENTITY FULL; or give it a primary key.",
+            hint=f"On the source: ALTER TABLE {table} REPLICA IDENTITY FULL; or give it a primary key. This change was "
+            "logged without: make it on the target by hand, or begin again.",
         )
-    return " AND ".join(_equals(column) for column in columns)
+    if facts.key and {column.name for column in columns} <= facts.key:
+        return " AND ".join(_equals(column) for column in columns)
+    if change.sparse:
+        # Columns of the source alone: one that only the target has is not known to have been NULL.
+        given = {column.name for column in columns}
+        every = [column.name for column in change.new] or list(facts.source_types)
+        columns += tuple(Column(name, "", None) for name in every if name not in given and name in facts.comparisons)
+    compared = [column for column in columns if column.name not in facts.computed]
+    where = " AND ".join(_same(column, facts) for column in compared)
+    table = _rows_of(change.relation, facts)
+    # Rows that are equal in all columns are interchangeable; exactly one of them is meant.
+    if facts.kind == _PARTITIONED:
+        return f"(tableoid, ctid) IN (SELECT tableoid, ctid FROM {table} WHERE {where} LIMIT 1)"  # noqa: S608
+    return f"ctid = (SELECT ctid FROM {table} WHERE {where} LIMIT 1)"  # noqa: S608
 
 
 def _equals(column: Column) -> str:
-    name = quote_ident(column.name)
+    name = one_line_ident(column.name)
     return f"{name} IS NULL" if column.value is None else f"{name} = {_literal(column.value)}"
+
+
+def _same(column: Column, facts: TableFacts) -> str:
+    name = one_line_ident(column.name)
+    if column.value is None:
+        # Of a row with a NULL in each field, IS NULL is true too.
+        return f"{name}::text IS NULL" if facts.comparisons.get(column.name) is Comparison.TEXT else f"{name} IS NULL"
+    comparison = facts.comparisons.get(column.name, Comparison.TEXT)
+    literal = _literal(column.value)
+    by_text = f"{name}::text = {literal}"
+    if comparison is Comparison.EXACT:
+        return f"{name} = {literal}"
+    return by_text if comparison is Comparison.TEXT else f"{name} = {literal} AND {by_text}"
 
 
 def _literals(columns: Iterable[Column], facts: TableFacts) -> list[str]:
@@ -93,6 +222,11 @@ def _literals(columns: Iterable[Column], facts: TableFacts) -> list[str]:
 
 
 def _literal(value: Value) -> str:
+    if value is None:
+        return "NULL"
     if isinstance(value, Unchanged):
-        raise StateError("a new row cannot have a value that is not in its message")
-    return "NULL" if value is None else quote_literal(value)
+        raise StateError(
+            "a new row lacks a value that was too large to be logged again",
+            hint="This change cannot be made from what was logged: make it on the target by hand, or begin again.",
+        )
+    return one_line_literal(value)

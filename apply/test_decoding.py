@@ -16,14 +16,14 @@ from pgcopydb.runtime.errors import CorruptState
 
 _IDENT: Final = r'(?:"(?:[^"]|"")+"|[a-z_\x80-\U0010ffff][a-z0-9_$\x80-\U0010ffff]*)'
 _RELATION: Final = re.compile(rf"({_IDENT})\.({_IDENT})")
-_ACTION: Final = re.compile(r": (INSERT|UPDATE|DELETE|TRUNCATE): ")
+_ACTION: Final = re.compile(r": (INSERT|UPDATE|DELETE|TRUNCATE):(?: |\Z)")
 # A type may be an array of a type with a quoted name, and hold brackets there and there only.
 _COLUMN: Final = re.compile(
     rf"""({_IDENT})\[((?:[^\[\]"]|"(?:[^"]|"")*"|\[\])+)\]:(?:B?'((?:[^']|'')*)'|([^\s']+))(?: |\Z)"""
 )
 _NO_DATA: Final = "(no-tuple-data)"
 _OLD: Final = "old-key: "
-_NEW: Final = "new-tuple: "
+_NEW: Final = re.compile(r"new-tuple:(?: |\Z)")
 _FLAGS: Final = {
     "(no-flags)": (False, False),
     "restart_seqs": (True, False),
@@ -53,18 +53,23 @@ def decode(text: str) -> Change:
 
 
 def _row_change(kind: Action, relation: Name, text: str, position: int) -> RowChange:
+    if text[position:] == _NO_DATA:
+        return RowChange(kind, relation, (), ())
     old: tuple[Column, ...] = ()
-    new: tuple[Column, ...] = ()
-    if text[position:] != _NO_DATA:
-        if kind is Action.UPDATE and text.startswith(_OLD, position):
-            old, position = _columns(text, position + len(_OLD))
-            if not text.startswith(_NEW, position):
-                raise _unreadable(text, position)
-            position += len(_NEW)
-        new, position = _columns(text, position)
-        if position != len(text):
+    sparse = kind is Action.DELETE
+    if kind is Action.UPDATE and text.startswith(_OLD, position):
+        sparse = True
+        old, position = _columns(text, position + len(_OLD))
+        new_tuple = _NEW.match(text, position)
+        if new_tuple is None:
             raise _unreadable(text, position)
-    return RowChange(kind, relation, (), new) if kind is Action.DELETE else RowChange(kind, relation, new, old)
+        position = new_tuple.end()
+    new, position = _columns(text, position)
+    if position != len(text):
+        raise _unreadable(text, position)
+    if kind is Action.DELETE:
+        return RowChange(kind, relation, (), new, sparse)
+    return RowChange(kind, relation, new, old, sparse)
 
 
 def _relations(text: str, position: int) -> tuple[tuple[Name, ...], int]:

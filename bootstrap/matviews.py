@@ -37,6 +37,8 @@ _PINNED: Final = (
 )
 """Settings that our sessions pin and that a view's rows may depend on."""
 
+_STAMPS: Final = "matview_stamps"
+
 
 @dataclass(frozen=True, slots=True)
 class RefreshJob:
@@ -51,6 +53,26 @@ def fetch_matviews(connection: Connection, store: CatalogStore) -> None:
     """Names, whether they hold rows, and on which level of dependency they stand."""
     rows = connection.execute(query("matviews")).fetchall()
     store.executemany("INSERT INTO matview (oid, schema, name, populated, level) VALUES (?, ?, ?, ?, ?)", rows)
+    store.set_setting(_STAMPS, _read_stamps(connection))
+
+
+def mark_refreshed(connection: Connection, store: CatalogStore) -> None:
+    """Have ``refresh_matviews`` refresh again what was refreshed on the source since the copy."""
+    with server_errors(Side.SOURCE, "asking which materialized views were refreshed"):
+        now = _read_stamps(connection)
+    before = store.setting(_STAMPS) or {}
+    known = {str(row["oid"]) for row in store.rows("SELECT oid FROM matview")}
+    changed = [(int(oid),) for oid, stamp in now.items() if oid in known and before.get(oid) != stamp]
+    if changed:
+        with store.transaction():
+            store.executemany("UPDATE matview SET state = 'pending', populated = 1 WHERE oid = ?", changed)
+            store.execute("DELETE FROM step WHERE name = 'matviews'")
+            store.set_setting(_STAMPS, {**before, **now})
+
+
+def _read_stamps(connection: Connection) -> dict[str, str]:
+    rows = connection.execute(query("matview_stamps")).fetchall()
+    return {str(oid): f"{stamp} {populated}" for oid, stamp, populated in rows if populated}
 
 
 def refresh_matviews(store: CatalogStore, target: Endpoint, jobs: int, failures: Failures, stop: Stop) -> None:

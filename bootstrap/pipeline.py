@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgcopydb.bootstrap.activity import Activity
 from pgcopydb.bootstrap.catalog import fetch_catalog
@@ -66,8 +66,19 @@ class Clone:
     failures: Failures
 
 
-def run_clone(source: ConnInfo, target: ConnInfo, workdir: WorkDir, options: CloneOptions, stop: Stop) -> None:
-    """Copy one database. Raises ``PartialFailure`` when objects failed, ``Stopped`` on request."""
+def run_clone(
+    source: ConnInfo,
+    target: ConnInfo,
+    workdir: WorkDir,
+    options: CloneOptions,
+    stop: Stop,
+    *,
+    before_copy: Callable[[], str | None] = lambda: None,
+) -> None:
+    """Copy one database. Raises ``PartialFailure`` when objects failed, ``Stopped`` on request.
+
+    ``before_copy`` is called when nothing stands in the way any more; it may return the snapshot to read under.
+    """
     workdir.create()
     with workdir.lock(), closing(open_store(workdir, options)) as store:
         clone = _begin(source, target, workdir, options, stop, store)
@@ -75,6 +86,7 @@ def run_clone(source: ConnInfo, target: ConnInfo, workdir: WorkDir, options: Clo
             logger.info("The earlier run was complete: nothing is left to do")
             return
         _preflight(clone)
+        clone = replace(clone, options=replace(options, snapshot=before_copy() or options.snapshot))
         with Activity(store) as activity, _ending_workers(stop):
             _copy_everything(clone, activity)
             _raise_failures(clone)

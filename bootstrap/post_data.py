@@ -9,7 +9,7 @@ elsewhere.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +25,7 @@ from pgcopydb.bootstrap.restore import (
     restore,
 )
 from pgcopydb.bootstrap.store import CatalogStore
+from pgcopydb.daemon.stream import find_stream
 from pgcopydb.postgres.binaries import Tools
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.runtime.errors import PartialFailure
@@ -40,6 +41,7 @@ _CONFLICTS: Final = "post_data_conflicts"
 
 _INDEX: Final = 1259
 _CONSTRAINT: Final = 2606
+_PUBLICATION: Final = "PUBLICATION"
 _REFRESHES: Final = frozenset({"MATERIALIZED VIEW DATA"})
 
 _ATTACHED: Final = frozenset({"INDEX", "CONSTRAINT", "INDEX ATTACH"})
@@ -72,14 +74,24 @@ def restore_post_data(
 
 
 def select_post_data(
-    entries: Sequence[ArchiveEntry], built: set[tuple[int, int]]
+    entries: Sequence[ArchiveEntry], built: set[tuple[int, int]], own_publications: Collection[str] = ()
 ) -> tuple[list[ArchiveEntry], list[ArchiveEntry]]:
-    """What is restored and what is left out. ``built``: (catalog, oid) of what the index workers have built."""
+    """What is restored and what is left out.
+
+    ``built``: (catalog, oid) of what the index workers have built. ``own_publications``: made for following changes.
+    """
     kept: list[ArchiveEntry] = []
     left_out: list[ArchiveEntry] = []
+    own = {f"- {name}" for name in own_publications}
+    published = {
+        entry.dump_id for entry in entries if entry.kind == _PUBLICATION and entry.rest.rsplit(" ", 1)[0] in own
+    }
     for entry in entries:
         ours = entry.kind in _REFRESHES or entry.address in built
-        (left_out if ours else kept).append(entry)
+        followed = entry.dump_id in published or (
+            entry.kind.startswith(_PUBLICATION) and published & set(entry.depends)
+        )
+        (left_out if ours or followed else kept).append(entry)
     return kept, left_out
 
 
@@ -98,7 +110,9 @@ def _restore(
     jobs: int,
     stop: Stop,
 ) -> list[str]:
-    entries, left_out = select_post_data(read_entries(workdir, "post-data"), _built(store))
+    stream = find_stream(workdir)
+    publications = stream.publications if stream is not None else ()
+    entries, left_out = select_post_data(read_entries(workdir, "post-data"), _built(store), publications)
     logger.info("Left out of post-data: %d entries that this run builds itself", len(left_out))
     with target.connect("schema") as connection:
         missing, conflicts = _missing(store, connection, target, entries, options, stop)

@@ -46,12 +46,17 @@ def reset_sequences(store: CatalogStore, source: Endpoint, target: Endpoint, sto
                 source.connect_patiently("sequences", stop) as reader,
                 target.connect_patiently("sequences", stop) as writer,
             ):
-                for start in range(0, len(sequences), _CHUNK):
-                    stop.check()
-                    _copy_values(reader, writer, [_name(row) for row in sequences[start : start + _CHUNK]])
-                    failpoint("sequences.after_set")
+                copy_sequences(reader, writer, [_name(row) for row in sequences], stop)
     if sequences:
         logger.info("Set %d sequences to their current values on the source", len(sequences))
+
+
+def copy_sequences(reader: Connection, writer: Connection, names: Sequence[Name], stop: Stop) -> None:
+    """Set these sequences of the target to the source's values of now."""
+    for start in range(0, len(names), _CHUNK):
+        stop.check()
+        _copy_values(reader, writer, names[start : start + _CHUNK])
+        failpoint("sequences.after_set")
 
 
 def _name(row: Row) -> Name:

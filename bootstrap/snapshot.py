@@ -147,11 +147,17 @@ def adopt_snapshot(source: Endpoint, snapshot: str, on_lost: Callable[[SourceErr
         ) from exc
 
 
-def hold_snapshot(source: Endpoint, workdir: WorkDir, stop: Stop, announce: Callable[[str], None]) -> None:
+def hold_snapshot(
+    source: Endpoint,
+    workdir: WorkDir,
+    stop: Stop,
+    announce: Callable[[str], None],
+    take: Callable[[Endpoint, Callable[[SourceError], None]], HeldSnapshot] = export_snapshot,
+) -> None:
     """Export a snapshot for other commands of the same work directory and hold it until a stop is requested.
 
-    ``announce`` is called with its identifier once the file ``snapshot`` names it. Raises ``SourceError`` when
-    it is lost.
+    ``take`` makes it, when the work directory is ours. ``announce`` is called with its identifier once the file
+    ``snapshot`` names it. Raises ``SourceError`` when it is lost.
     """
     lost: list[SourceError] = []
 
@@ -161,7 +167,7 @@ def hold_snapshot(source: Endpoint, workdir: WorkDir, stop: Stop, announce: Call
 
     workdir.create()
     with workdir.lock(SERVICE):
-        held = export_snapshot(source, on_lost)
+        held = take(source, on_lost)
         try:
             write_atomic(workdir.snapshot, f"{held.id}\n".encode())
             announce(held.id)

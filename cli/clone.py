@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import ExitStack
 
 import typer
 
+from pgcopydb.apply.replay import OnConflict
 from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, Jobs, RestoreOptions, Skip, Split
 from pgcopydb.bootstrap.pipeline import run_clone
 from pgcopydb.bootstrap.store import CatalogStore
@@ -14,8 +16,13 @@ from pgcopydb.bootstrap.summary import build_summary
 from pgcopydb.cli import options as o
 from pgcopydb.cli.display import watching
 from pgcopydb.cli.groups import command_group
+from pgcopydb.cli.migration import Migration
+from pgcopydb.cli.stages import Following
 from pgcopydb.cli.tables import print_summary
 from pgcopydb.cli.version import program_version
+from pgcopydb.daemon.plugins import PluginChoice
+from pgcopydb.daemon.slot import StreamOptions
+from pgcopydb.daemon.stream import DEFAULT_NAME
 from pgcopydb.runtime.errors import UsageError
 from pgcopydb.runtime.stop import stop_on_signals
 
@@ -54,6 +61,15 @@ def clone(
     resume: o.Resume = False,
     not_consistent: o.NotConsistent = False,
     snapshot: o.Snapshot = None,
+    follow: o.Follow = False,
+    plugin: o.PluginOption = PluginChoice.AUTO,
+    wal2json_numeric_as_string: o.NumericAsString = False,
+    wal2json_lossy_nan: o.LossyNan = False,
+    slot_name: o.SlotName = DEFAULT_NAME,
+    origin: o.OriginName = DEFAULT_NAME,
+    endpos: o.Endpos = None,
+    on_conflict: o.OnConflictOption = OnConflict.ERROR,
+    replay_no_op_updates: o.ReplayNoOp = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -88,9 +104,33 @@ def clone(
         not_consistent=not_consistent,
         snapshot=snapshot,
     )
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, ExitStack() as stack:
+        chosen = StreamOptions(
+            plugin.plugin, slot_name, origin, wal2json_numeric_as_string, lossy_nan=wal2json_lossy_nan
+        )
+        following = Following.between(
+            source_info,
+            target_info,
+            workdir,
+            stop,
+            flags=o.log_flags(verbose, notice, debug, trace, quiet),
+            apply_flags=["--on-conflict", on_conflict],
+            transform_flags=["--replay-no-op-updates"] if replay_no_op_updates else [],
+        )
+        migration = Migration(following, chosen, endpos) if follow else None
+        if migration is not None:
+            stack.enter_context(migration.running(restart=restart))
         with watching(workdir):
-            run_clone(source_info, target_info, workdir, settings, stop)
+            run_clone(
+                source_info,
+                target_info,
+                workdir,
+                settings,
+                stop,
+                before_copy=migration.begin if migration is not None else lambda: None,
+            )
+        if migration is not None:
+            migration.finish()
         store = CatalogStore.read(workdir.catalog)
         print_summary(build_summary(store))
         store.close()

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import click
 import typer
 
-from pgcopydb.cli import check, clone, compare, list_, ping, snapshot, version
+from pgcopydb.cli import check, clone, compare, follow, list_, ping, snapshot, stream, version
 from pgcopydb.runtime.environment import normalise_booleans
 from pgcopydb.runtime.errors import ExitCode, PgcopydbError
 from pgcopydb.runtime.logs import LogSettings, setup_logging
@@ -48,9 +48,11 @@ def root(
 clone.register(app)
 check.register(app)
 compare.register(app)
+follow.register(app)
 list_.register(app)
 ping.register(app)
 snapshot.register(app)
+stream.register(app)
 version.register(app)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Optional
@@ -11,8 +12,11 @@ from typing import Annotated, Optional
 import click
 import typer
 
+from pgcopydb.apply.replay import OnConflict
 from pgcopydb.bootstrap.options import CopyFormat
+from pgcopydb.daemon.plugins import PluginChoice
 from pgcopydb.postgres.conninfo import SECRETS, ConnInfo, Side
+from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.errors import UsageError
 from pgcopydb.runtime.logs import level_of, settings_from, setup_logging
 from pgcopydb.runtime.sizes import parse_size
@@ -45,12 +49,28 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str | int], i
     return parse
 
 
+def slot_name(text: str) -> str:
+    """For typer: a name that the server accepts for a slot."""
+    if re.fullmatch(r"[a-z0-9_]{1,56}", text) is None:
+        raise typer.BadParameter(f"{text!r} is not a slot name: lower-case letters, digits and _, at most 56 of them")
+    return text
+
+
+def lsn_option(text: str | Lsn) -> Lsn:
+    """For typer, which also hands the default through: a WAL position."""
+    try:
+        return text if isinstance(text, Lsn) else Lsn.parse(text)
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+
+
 _JOBS = whole_number(1, 128)
 _CONNECTION = "Servers and work directory"
 _WORKERS = "Workers"
 _SPLIT = "Tables in several parts"
 _WHAT = "What is copied"
 _RUN = "How the run goes"
+_STREAM = "Following changes"
 _LOGS = "Log lines"
 
 Source = Annotated[
@@ -301,6 +321,10 @@ Restart = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", "-R", help="Continue an earlier run of this work directory.", rich_help_panel=_RUN)
 ]
+ResumeAnyway = Annotated[
+    bool,
+    typer.Option("--resume", "-R", help="Accepted: it always goes on where it was left.", rich_help_panel=_RUN),
+]
 NotConsistent = Annotated[
     bool,
     typer.Option(
@@ -321,6 +345,115 @@ Snapshot = Annotated[
         metavar="ID",
     ),
 ]
+Follow = Annotated[
+    bool,
+    typer.Option(
+        "--follow",
+        "-f",
+        help="Receive changes from the moment of the snapshot on, apply them when the copy is complete, and go on "
+        "until the end position.",
+        rich_help_panel=_STREAM,
+    ),
+]
+FollowSnapshot = Annotated[
+    bool,
+    typer.Option(
+        "--follow",
+        "-f",
+        help="Make a replication slot, and export the snapshot that goes with it.",
+        rich_help_panel=_STREAM,
+    ),
+]
+PluginOption = Annotated[
+    PluginChoice,
+    typer.Option(
+        "--plugin",
+        "-p",
+        envvar="PGCOPYDB_OUTPUT_PLUGIN",
+        help="Output plugin that decodes changes on the source. auto: wal2json from 2.6 on, else test_decoding.",
+        rich_help_panel=_STREAM,
+    ),
+]
+NumericAsString = Annotated[
+    bool,
+    typer.Option(
+        "--wal2json-numeric-as-string",
+        "-w",
+        envvar="PGCOPYDB_WAL2JSON_NUMERIC_AS_STRING",
+        help="Refuse a wal2json that cannot print numbers as strings (before 2.6).",
+        rich_help_panel=_STREAM,
+    ),
+]
+LossyNan = Annotated[
+    bool,
+    typer.Option(
+        "--wal2json-lossy-nan",
+        help="Accept a wal2json that sends NULL for NaN and infinities (before 2.6), though tables may hold them.",
+        rich_help_panel=_STREAM,
+    ),
+]
+SlotName = Annotated[
+    str,
+    typer.Option(
+        "--slot-name",
+        "-s",
+        envvar="PGCOPYDB_SLOT_NAME",
+        parser=slot_name,
+        help="Replication slot on the source, and its publication.",
+        rich_help_panel=_STREAM,
+        metavar="NAME",
+    ),
+]
+OriginName = Annotated[
+    str,
+    typer.Option(
+        "--origin",
+        "-o",
+        envvar="PGCOPYDB_ORIGIN",
+        help="Replication origin on the target.",
+        rich_help_panel=_STREAM,
+        metavar="NAME",
+    ),
+]
+Endpos = Annotated[
+    Optional[Lsn],  # noqa: UP045
+    typer.Option(
+        "--endpos",
+        "-E",
+        envvar="PGCOPYDB_ENDPOS",
+        parser=lsn_option,
+        help="Stop when everything up to this position is applied. (default: as the sentinel says, else never)",
+        rich_help_panel=_STREAM,
+        metavar="LSN",
+    ),
+]
+ToStdout = Annotated[
+    bool,
+    typer.Option(
+        "--to-stdout",
+        "-O",
+        help="Write the lines of change files to stdout. Only what the target has is acknowledged.",
+        rich_help_panel=_STREAM,
+    ),
+]
+OnConflictOption = Annotated[
+    OnConflict,
+    typer.Option(
+        "--on-conflict",
+        envvar="PGCOPYDB_ON_CONFLICT",
+        help="When a change finds no row on the target, or several: stop, or say so and go on.",
+        rich_help_panel=_STREAM,
+    ),
+]
+ReplayNoOp = Annotated[
+    bool,
+    typer.Option(
+        "--replay-no-op-updates",
+        envvar="PGCOPYDB_REPLAY_NO_OP_UPDATES",
+        help="Apply UPDATEs that change nothing too.",
+        rich_help_panel=_STREAM,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Verbose = Annotated[
     int,
@@ -334,10 +467,18 @@ Trace = Annotated[bool, typer.Option("--trace", "-z", help="Log everything.", ri
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Log errors only.", rich_help_panel=_LOGS)]
 
 
-def begin_logging(verbose: int, notice: bool, debug: bool, trace: bool, quiet: bool) -> None:
+def begin_logging(
+    verbose: int, notice: bool = False, debug: bool = False, trace: bool = False, quiet: bool = False
+) -> None:
     """Set up the logs as the verbosity options and ``PGCOPYDB_LOG_*`` say."""
     level = level_of(verbose=verbose, notice=notice, debug=debug, trace=trace, quiet=quiet)
     setup_logging(settings_from(os.environ, level))
+
+
+def log_flags(verbose: int, notice: bool, debug: bool, trace: bool, quiet: bool) -> list[str]:
+    """The verbosity options, for a process that is started to log as this one does."""
+    flags = {"--notice": notice, "--debug": debug, "--trace": trace, "--quiet": quiet}
+    return ["--verbose"] * verbose + [flag for flag, given in flags.items() if given]
 
 
 def servers(source: str | None, target: str | None) -> tuple[ConnInfo, ConnInfo]:

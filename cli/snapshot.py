@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 
 import typer
 
-from pgcopydb.bootstrap.snapshot import hold_snapshot
+from pgcopydb.bootstrap.snapshot import HeldSnapshot, adopt_snapshot, export_snapshot, hold_snapshot
 from pgcopydb.cli import options as o
+from pgcopydb.daemon.plugins import PluginChoice
+from pgcopydb.daemon.slot import StreamOptions, make_slot
+from pgcopydb.daemon.stream import DEFAULT_NAME, find_stream
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import Side
+from pgcopydb.runtime.errors import SourceError, StateError
 from pgcopydb.runtime.stop import stop_on_signals
 
 
@@ -17,6 +22,12 @@ def snapshot(
     *,
     source: o.Source = None,
     directory: o.Directory = None,
+    follow: o.FollowSnapshot = False,
+    plugin: o.PluginOption = PluginChoice.AUTO,
+    wal2json_numeric_as_string: o.NumericAsString = False,
+    wal2json_lossy_nan: o.LossyNan = False,
+    slot_name: o.SlotName = DEFAULT_NAME,
+    origin: o.OriginName = DEFAULT_NAME,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -30,8 +41,22 @@ def snapshot(
     o.begin_logging(verbose, notice, debug, trace, quiet)
     endpoint = Endpoint(o.server(Side.SOURCE, source), secrets.token_hex(4))
     workdir = o.workdir_of(directory)
+    chosen = StreamOptions(plugin.plugin, slot_name, origin, wal2json_numeric_as_string, lossy_nan=wal2json_lossy_nan)
+
+    def take(source_end: Endpoint, on_lost: Callable[[SourceError], None]) -> HeldSnapshot:
+        if not follow:
+            return export_snapshot(source_end, on_lost)
+        if find_stream(workdir) is not None:
+            raise StateError(
+                f"the work directory {workdir.top} has a stream of changes already, and its snapshot was another one",
+                hint="Remove it with `pgcopydb stream cleanup`, or choose another work directory with --dir.",
+            )
+        stream, session = make_slot(source_end, workdir, chosen)
+        with session:
+            return adopt_snapshot(source_end, stream.snapshot, on_lost)
+
     with stop_on_signals() as stop:
-        hold_snapshot(endpoint, workdir, stop, typer.echo)
+        hold_snapshot(endpoint, workdir, stop, typer.echo, take)
 
 
 def register(app: typer.Typer) -> None:

@@ -1,9 +1,10 @@
 """The files that changes are kept in: JSON lines, one file for each WAL segment, one writer.
 
 While it is written a file is called ``<segment>.json.partial``; ``publish`` gives it its final name ``<segment>.json``.
-What is true when ``sync`` returns: every line appended so far is on the disk, whole. After a crash ``recover`` cuts
-what follows the last complete transaction or keepalive: a torn line, or a transaction whose end had not arrived and
-comes again. What lines hold is the business of ``change_line``; which positions are acknowledged is the receiver's.
+What is true when ``sync`` returns: every line appended so far is on the disk, whole. After a crash ``recover`` cuts the
+torn line at the end and nothing else: readers may have read every whole line. A transaction whose end is missing stays;
+the writer says with a line of its own (``R``) that it was given up, and it comes again. What lines hold is the business
+of ``change_line``; which positions are acknowledged is the receiver's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -20,12 +21,17 @@ from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.durable import disk_errors, fsync_directory, publish
 from pgcopydb.runtime.errors import CorruptState
 
-_PARTIAL: Final = ".json.partial"
-_FINAL: Final = ".json"
+JSON: Final = ".json"
+SQL: Final = ".sql"
+PARTIAL: Final = ".partial"
+"""Behind the name of a file that is still being written."""
+
 _BUFFER_BYTES: Final = 1 << 18
 _BLOCK_BYTES: Final = 1 << 20
-_BOUNDARIES: Final = frozenset({"C", "K"})
-"""Actions after which nothing is left open."""
+_POSITIONS: Final = frozenset({"C", "K", "R"})
+"""Actions after which nothing is left open, and whose position is that of the last complete transaction."""
+_BETWEEN: Final = frozenset({"E", "X"})
+"""Actions that open nothing and end nothing."""
 
 
 def change_line(action: str, lsn: Lsn, *, xid: str | None = None, timestamp: str | None = None) -> bytes:
@@ -34,21 +40,25 @@ def change_line(action: str, lsn: Lsn, *, xid: str | None = None, timestamp: str
     return orjson.dumps({name: value for name, value in fields.items() if value is not None}) + b"\n"
 
 
-def change_line_with(
-    action: str, lsn: Lsn, payload: bytes, *, xid: str | None = None, timestamp: str | None = None
-) -> bytes:
-    """A line whose payload is JSON text already; it is embedded as it is, so that no number in it is ever read."""
-    head = change_line(action, lsn, xid=xid, timestamp=timestamp)
-    return b'%b,"message":%b}\n' % (head[:-2], payload)
+def row_line(action: str, xid: str, lsn: int, payload: bytes) -> bytes:
+    """A line of one change. The payload is JSON text already; it is embedded as it is, so that no number in it is ever
+    read."""
+    return b'{"action":"%b","xid":"%b","lsn":"%X/%X","message":%b}\n' % (
+        action.encode(),
+        xid.encode(),
+        lsn >> 32,
+        lsn & 0xFFFFFFFF,
+        payload,
+    )
 
 
 class ChangeFile:
     """The file that is being written."""
 
-    def __init__(self, folder: Path, segment: Segment) -> None:
+    def __init__(self, folder: Path, segment: Segment, suffix: str = JSON) -> None:
         """Open it for appending; it may be there from before (``recover``)."""
         self.segment = segment
-        self.path = folder / f"{segment.name}{_PARTIAL}"
+        self.path = folder / f"{segment.name}{suffix}{PARTIAL}"
         self._pending = bytearray()
         with disk_errors(self.path, "opening"):
             new = not self.path.exists()
@@ -57,7 +67,7 @@ class ChangeFile:
                 fsync_directory(folder)
 
     def append(self, line: bytes) -> None:
-        """A whole line. It reaches the file at the latest with the next ``flush``."""
+        """One or more whole lines. They reach the file at the latest with the next ``flush``."""
         self._pending += line
         if len(self._pending) >= _BUFFER_BYTES:
             self.flush()
@@ -79,7 +89,7 @@ class ChangeFile:
         """Close the file for good, under its final name."""
         self.sync()
         os.close(self._fd)
-        final = self.path.with_name(f"{self.segment.name}{_FINAL}")
+        final = self.path.with_name(self.path.name.removesuffix(PARTIAL))
         with disk_errors(final, "publishing"):
             publish(self.path, final)
         return final
@@ -89,22 +99,34 @@ class ChangeFile:
         os.close(self._fd)
 
 
+class Recovered(NamedTuple):
+    """Where the last complete transaction or keepalive of all files ends (0/0: nowhere), and whether one is open."""
+
+    position: Lsn
+    open: bool
+
+
 def segment_to_write(folder: Path, wanted: Segment) -> Segment:
-    """The file to go on with after a start: the unfinished one, else one behind all that are published."""
-    for path in folder.glob(f"*{_PARTIAL}"):
-        return Segment.parse(path.name.removesuffix(_PARTIAL), wanted.size)
-    names = [path.name.removesuffix(_FINAL) for path in folder.glob(f"*{_FINAL}")]
-    last = max((Segment.parse(name, wanted.size).number for name in names), default=-1)
-    return Segment(wanted.timeline, max(wanted.number, last + 1), wanted.size)
+    """The file to go on with after a start: the unfinished one, else the one that the last published one announces."""
+    for path in folder.glob(f"*{JSON}{PARTIAL}"):
+        return Segment.parse(path.name.removesuffix(JSON + PARTIAL), wanted.size)
+    published = sorted(folder.glob(f"*{JSON}"))
+    if not published:
+        return wanted
+    for start, line in _lines_backwards(published[-1]):
+        action, lsn = _read_head(published[-1], start, line)
+        if action == "X":
+            return Segment(wanted.timeline, lsn.value // wanted.size, wanted.size)
+        break
+    raise CorruptState(
+        f"{published[-1]} does not end with a line that closes it",
+        hint="The file was damaged. Begin again with a new slot and a new copy.",
+    )
 
 
-def recover(folder: Path) -> Lsn:
-    """Cut the unfinished end of the file that was being written; where the last complete transaction of all ends.
-
-    0/0 when there is none. What a file that is published holds of an unfinished transaction stays there: the writer
-    says with a line of its own that it was given up.
-    """
-    found = sorted(folder.glob(f"*{_PARTIAL}"))
+def recover(folder: Path) -> Recovered:
+    """Cut the torn line at the end of the file that was being written, if there is one, and find where to go on."""
+    found = sorted(folder.glob(f"*{JSON}{PARTIAL}"))
     if len(found) > 1:
         raise CorruptState(
             f"{folder} has {len(found)} unfinished files, one is possible: {', '.join(path.name for path in found)}",
@@ -112,38 +134,47 @@ def recover(folder: Path) -> Lsn:
         )
     for path in found:
         with disk_errors(path, "repairing"):
-            kept, position = _last_boundary(path)
-            with path.open("rb+") as file:
-                file.truncate(kept)
-                file.flush()
-                os.fsync(file.fileno())
-        if position:
-            return position
-    published = sorted(folder.glob(f"*{_FINAL}"), reverse=True)
-    for path in published:
+            _cut_torn_line(path)
+    left_open = False
+    for path in [*reversed(found), *sorted(folder.glob(f"*{JSON}"), reverse=True)]:
         with disk_errors(path, "reading"):
-            position = _last_boundary(path)[1]
+            position, opened = _last_boundary(path)
+        left_open = left_open or opened
         if position:
-            return position
-    return Lsn()
+            return Recovered(position, left_open)
+    return Recovered(Lsn(), left_open)
 
 
-def _last_boundary(path: Path) -> tuple[int, Lsn]:
-    """Bytes up to the end of the last line that ends a transaction, and its position; 0 and 0/0 when none does."""
+def _cut_torn_line(path: Path) -> None:
+    with path.open("rb+") as file:
+        for start, line in _lines_backwards(path):
+            if not line.endswith(b"\n"):
+                file.truncate(start)
+            break
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _last_boundary(path: Path) -> tuple[Lsn, bool]:
+    """Position of the last line that ends a transaction (0/0 when none does), and whether one begins behind it."""
+    opened = False
     for start, line in _lines_backwards(path):
-        if not line.endswith(b"\n"):
-            continue
-        try:
-            found = orjson.loads(line)
-            action, lsn = found["action"], Lsn.parse(found["lsn"])
-        except (ValueError, KeyError, TypeError) as exc:
-            raise CorruptState(
-                f"{path}, byte {start}: not a line of a change file: {line[:80]!r}",
-                hint="The file was damaged. Begin again with a new slot and a new copy.",
-            ) from exc
-        if action in _BOUNDARIES:
-            return start + len(line), lsn
-    return 0, Lsn()
+        action, lsn = _read_head(path, start, line)
+        if action in _POSITIONS:
+            return lsn, opened
+        opened = opened or action not in _BETWEEN
+    return Lsn(), opened
+
+
+def _read_head(path: Path, start: int, line: bytes) -> tuple[str, Lsn]:
+    try:
+        found = orjson.loads(line)
+        return found["action"], Lsn.parse(found["lsn"])
+    except (ValueError, KeyError, TypeError) as exc:
+        raise CorruptState(
+            f"{path}, byte {start}: not a line of a change file: {line[:80]!r}",
+            hint="The file was damaged. Begin again with a new slot and a new copy.",
+        ) from exc
 
 
 def _lines_backwards(path: Path) -> Iterator[tuple[int, bytes]]:

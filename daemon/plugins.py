@@ -21,6 +21,21 @@ from pgcopydb.runtime.errors import CorruptState
 class Plugin(StrEnum):
     TEST_DECODING = "test_decoding"
     WAL2JSON = "wal2json"
+    PGOUTPUT = "pgoutput"
+
+
+class PluginChoice(StrEnum):
+    """What an operator may ask for."""
+
+    AUTO = "auto"
+    TEST_DECODING = "test_decoding"
+    WAL2JSON = "wal2json"
+    PGOUTPUT = "pgoutput"
+
+    @property
+    def plugin(self) -> Plugin | None:
+        """None leaves it to what the source has."""
+        return None if self is PluginChoice.AUTO else Plugin(self.value)
 
 
 BEGIN: Final = "B"
@@ -38,55 +53,68 @@ class PluginMessage(NamedTuple):
     payload: bytes
 
 
-_OPTIONS: Final[Mapping[Plugin, Mapping[str, str]]] = {
-    Plugin.TEST_DECODING: {"include-xids": "true", "include-timestamp": "true", "skip-empty-xacts": "true"},
-    Plugin.WAL2JSON: {
-        "format-version": "2",
-        "include-xids": "true",
-        "include-schemas": "true",
-        "include-transaction": "true",
-        "include-types": "true",
-        "include-timestamp": "true",
-        "filter-tables": "pgcopydb.*",
-    },
+TEST_DECODING_OPTIONS: Final[Mapping[str, str]] = {
+    "include-xids": "true",
+    "include-timestamp": "true",
+    "skip-empty-xacts": "true",
 }
+WAL2JSON_OPTIONS: Final[Mapping[str, str]] = {
+    "format-version": "2",
+    "include-xids": "true",
+    "include-schemas": "true",
+    "include-transaction": "true",
+    # Names of types that need quotes are printed in a way that is no JSON.
+    "include-types": "false",
+    "include-type-oids": "true",
+    "include-timestamp": "true",
+    "filter-tables": "pgcopydb.*",
+}
+NUMERIC_AS_STRING: Final[Mapping[str, str]] = {"numeric-data-types-as-string": "true"}
+"""Of wal2json from 2.6 on."""
+
+_OWN_TABLES: Final = b"table pgcopydb."
+_LOGICAL_MESSAGE: Final = b"message: "
 
 _TEST_DECODING_BOUNDARY: Final = re.compile(rb"(BEGIN|COMMIT) (\d+)(?: \(at (.*)\))?")
 # A quoted name may hold anything, ": INSERT: " too; a quote in it is doubled.
 _NAME: Final = rb'(?:"(?:[^"]|"")*"|[^"., :]+)'
 _TEST_DECODING_ROW: Final = re.compile(
-    rb"table " + _NAME + rb"\." + _NAME + rb"(?:, " + _NAME + rb"\." + _NAME + rb")*: (INSERT|UPDATE|DELETE|TRUNCATE): "
+    rb"table "
+    + _NAME
+    + rb"\."
+    + _NAME
+    + rb"(?:, "
+    + _NAME
+    + rb"\."
+    + _NAME
+    + rb")*: ([IUDT])(?:NSERT|PDATE|ELETE|RUNCATE):(?: |\Z)"
 )
 _WAL2JSON_ACTION: Final = re.compile(rb'\{"action":"([BCIUDTM])"')
 _WAL2JSON_XID: Final = re.compile(rb'"xid":(\d+)')
 _WAL2JSON_TIMESTAMP: Final = re.compile(rb'"timestamp":"([^"]*)"')
 
 
-def stream_options(plugin: Plugin) -> Mapping[str, str]:
-    """The options of START_REPLICATION."""
-    return _OPTIONS[plugin]
+MessageReader = Callable[[bytes], PluginMessage | None]
+"""Reads one message of a plugin; None for one that is of no interest. Raises ``CorruptState`` for an unknown one."""
 
 
-def reader_of(plugin: Plugin) -> Callable[[bytes], PluginMessage]:
-    """The function that reads this plugin's messages; it raises ``CorruptState`` for one that it does not know."""
-    return {Plugin.TEST_DECODING: _read_test_decoding, Plugin.WAL2JSON: _read_wal2json}[plugin]
-
-
-def _read_test_decoding(payload: bytes) -> PluginMessage:
+def read_test_decoding(payload: bytes) -> PluginMessage | None:
+    if payload.startswith(_OWN_TABLES):
+        return None
+    if payload.startswith(_LOGICAL_MESSAGE):
+        return PluginMessage(MESSAGE, None, None, b"null")  # its content may be anything
     text = orjson.dumps(payload.decode("utf-8"))
     row = _TEST_DECODING_ROW.match(payload)
     if row is not None:
-        return PluginMessage(row[1][:1].decode(), None, None, text)
+        return PluginMessage(row[1].decode(), None, None, text)
     boundary = _TEST_DECODING_BOUNDARY.fullmatch(payload)
     if boundary is not None:
         timestamp = boundary[3].decode() if boundary[3] else None
         return PluginMessage(boundary[1][:1].decode(), boundary[2].decode(), timestamp, text)
-    if payload.startswith(b"message: "):
-        return PluginMessage(MESSAGE, None, None, text)
     raise _unknown(Plugin.TEST_DECODING, payload)
 
 
-def _read_wal2json(payload: bytes) -> PluginMessage:
+def read_wal2json(payload: bytes) -> PluginMessage:
     action = _WAL2JSON_ACTION.match(payload)
     if action is None:
         raise _unknown(Plugin.WAL2JSON, payload)

@@ -1,134 +1,258 @@
 """Keep every change of a slot on disk, and acknowledge what is there.
 
 Reads a walsender's stream, writes the change files. What is true at every moment: the position that was acknowledged as
-flushed is not past the last complete transaction (or keepalive) that is on the disk. Transactions without a change are
-left out. A transaction that was broken off is followed by a line ``R``; it comes again, whole, after the next start.
-Which stream, and when to stop, is the caller's; reconnecting too.
+flushed is not past the last complete transaction (or keepalive) that is on the disk, nor past what is durable on the
+target once that replays. Transactions without a change are left out. A transaction that was broken off is followed by a
+line ``R``; it comes again, whole, after the next start. Where to stop and how far the target is are set by the caller
+through ``Control``; reconnecting is the caller's too.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from pgcopydb.daemon.change_file import ChangeFile, change_line, change_line_with, recover, segment_to_write
-from pgcopydb.daemon.plugins import BEGIN, COMMIT, MESSAGE, Plugin, PluginMessage, reader_of, stream_options
+from pgcopydb.daemon.change_file import ChangeFile, change_line, recover, row_line, segment_to_write
+from pgcopydb.daemon.plugins import BEGIN, COMMIT, MESSAGE, MessageReader, PluginMessage
 from pgcopydb.daemon.segments import Segment
 from pgcopydb.postgres.lsn import Lsn
-from pgcopydb.postgres.replication import Change, ReplicationSession
+from pgcopydb.postgres.replication import Change, Keepalive, ReplicationSession
+from pgcopydb.runtime.errors import SourceError, StateError
+from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.stop import Stop
 
 logger = logging.getLogger(__name__)
 
+_LEFT_OUT: Final = re.compile("no (?:tuple|old tuple) (?:identifier|data) for ")
+"""What wal2json's warnings begin with when a change cannot be told."""
 _FEEDBACK_SECONDS: Final = 10.0
 """A walsender gives up after wal_sender_timeout, 60 seconds unless set."""
+_BUSY_FEEDBACK_SECONDS: Final = 1.0
 _SYNC_BYTES: Final = 16 << 20
+_KEEPALIVE_SECONDS: Final = 10.0
+"""Least time between two keepalives that are kept though nobody asked for them."""
+
+
+class Control(Protocol):
+    """What steers a receiver from outside."""
+
+    @property
+    def endpos(self) -> Lsn:
+        """Where to stop; 0/0 is never."""
+
+    @property
+    def replayed(self) -> Lsn:
+        """What is durable on the target; 0/0 while it does not replay yet."""
+
+    def descriptors(self) -> list[int]:
+        """Readable when ``refresh`` should be called before its time."""
+
+    def refresh(self, receiver: Receiver) -> None:
+        """Read the two again, and tell whoever wants to know how far the receiver is."""
 
 
 @dataclass(slots=True)
 class Receiver:
-    """Writes one stream. ``complete``: where the last transaction or keepalive ends that a file holds."""
+    """Writes one stream.
+
+    ``start``: the slot's first position; ``complete``: where the last transaction or keepalive ends that a file holds;
+    ``durable``: the same, on the disk; ``reached``: the stream was received up to the end position.
+    """
 
     folder: Path
-    plugin: Plugin
     timeline: int
     segment_size: int
+    start: Lsn
     complete: Lsn = field(default_factory=Lsn)
     durable: Lsn = field(default_factory=Lsn)
+    acknowledged: Lsn = field(default_factory=Lsn)
     transactions: int = 0
+    reached: bool = False
     _file: ChangeFile | None = None
     _xid: str | None = None
     _withheld: bytes | None = None
     _unsynced: int = 0
+    _kept: float = 0.0
 
-    def begin(self) -> Lsn:
-        """Repair what an earlier writer left. Where to start from: 0/0 leaves it to the slot."""
-        self.complete = self.durable = recover(self.folder)
-        if self.complete:
-            # A published file may end within a transaction, which now begins anew.
-            self._write(self.complete, change_line("R", self.complete))
+    def begin(self, confirmed: Lsn) -> Lsn:
+        """Repair what an earlier writer left. Where to start from.
+
+        Raises ``StateError`` when the slot was acknowledged further than the files reach: changes are missing.
+        """
+        self._xid, self._withheld, self._unsynced = None, None, 0
+        found, left_open = recover(self.folder)
+        position = max(found, self.start)
+        if confirmed > position:
+            raise StateError(
+                f"the slot was acknowledged up to {confirmed}, the files of {self.folder} end at {position}",
+                hint="Changes in between are lost: files were removed, or another program reads this slot. "
+                "Begin again with a new slot and a new copy.",
+            )
+        self.complete = self.durable = position
+        if left_open:
+            # What is there of the transaction stays; it now comes again from its beginning.
+            self._write(position, change_line("R", position))
             self._sync()
-        return self.complete
+        return position
 
-    def run(self, session: ReplicationSession, slot: str, stop: Stop, *, endpos: Lsn | None = None) -> None:
-        """Until a stop is requested or everything before ``endpos`` is on disk. Raises when the stream breaks."""
-        session.start(slot, self.begin(), stream_options(self.plugin))
-        read = reader_of(self.plugin)
-        told = time.monotonic()
+    def run(
+        self,
+        session: ReplicationSession,
+        slot: str,
+        options: Mapping[str, str],
+        read: MessageReader,
+        stop: Stop,
+        control: Control,
+    ) -> None:
+        """Until a stop is requested or everything up to the end position is there. Raises when the stream breaks."""
         try:
+            session.start(slot, self.begin(session.confirmed_flush(slot)), options)
+            control.refresh(self)
+            told = time.monotonic()
             while True:
-                urgent, reached = False, False
-                for message in session.read():
-                    if isinstance(message, Change):
-                        self._keep(Lsn(message.lsn), read(message.payload))
-                        reached = endpos is not None and self.complete >= endpos
-                    else:
-                        urgent = urgent or message.urgent
-                        self._pass(Lsn(message.lsn), urgent=urgent)
-                        reached = endpos is not None and self._xid is None and message.lsn >= endpos.value
-                    if reached:
-                        break
-                self._sync()
-                if urgent or reached or time.monotonic() - told >= _FEEDBACK_SECONDS or stop.mode:
-                    session.feedback(written=self.durable, flushed=self.durable, applied=self.durable)
-                    told = time.monotonic()
-                if reached or stop.mode:
-                    session.finish()
+                urgent = self._take(session, read, control)
+                self._heed_warnings(session)
+                self._flush()
+                now = time.monotonic()
+                pause = _BUSY_FEEDBACK_SECONDS if self._behind(control) else _FEEDBACK_SECONDS
+                if urgent or self.reached or stop.mode or now - told >= pause:
+                    self._sync()
+                    self._acknowledge(session, control)
+                    told = now
+                if self.reached or stop.mode:
+                    self._end(session, control)
                     return
-                session.wait(told + _FEEDBACK_SECONDS - time.monotonic())
+                if session.wait(told + pause - time.monotonic(), [stop.fileno(), *control.descriptors()]):
+                    control.refresh(self)
         finally:
             self._leave()
 
-    def _keep(self, lsn: Lsn, message: PluginMessage) -> None:
-        if message.action == MESSAGE:
-            return
-        line = change_line_with(
-            message.action, lsn, message.payload, xid=message.xid or self._xid, timestamp=message.timestamp
-        )
-        if message.action == BEGIN:
-            self._xid, self._withheld = message.xid, line
-            return
-        if self._withheld is not None:
-            withheld, self._withheld = self._withheld, None
-            if message.action == COMMIT:
-                # Nothing in it was of interest; the position behind it is kept with the next keepalive.
-                self._xid = None
-                return
-            self._write(lsn, withheld)
-        self._write(lsn, line)
-        if message.action == COMMIT:
-            self._xid = None
-            self.complete = lsn
-            self.transactions += 1
+    def _take(self, session: ReplicationSession, read: MessageReader, control: Control) -> bool:
+        """Everything that has arrived. Whether the server wants an answer at once."""
+        urgent = False
+        endpos = control.endpos.value or 1 << 64
+        for message in session.read():
+            if isinstance(message, Keepalive):
+                urgent = urgent or message.urgent
+                self._pass(message, endpos)
+            elif message.lsn > endpos:
+                self.reached = True
+            else:
+                self._take_change(message, read)
+                self.reached = self._xid is None and self.complete.value >= endpos
+            if self.reached:
+                break
+        else:
+            # It may have been set to what is here already.
+            self.reached = self._xid is None and self.complete.value >= endpos
+        return urgent
 
-    def _pass(self, lsn: Lsn, *, urgent: bool) -> None:
-        """A keepalive: everything before it has been sent. Outside a transaction nothing is missing before it."""
-        if self._xid is None and lsn > self.complete and urgent:
-            self._write(lsn, change_line("K", lsn))
-            self.complete = lsn
+    def _heed_warnings(self, session: ReplicationSession) -> None:
+        """A change that was left out is not acknowledged."""
+        for warning in session.warnings():
+            if not _LEFT_OUT.match(warning):
+                logger.warning("the source says: %s", warning)
+                continue
+            raise SourceError(
+                f"the output plugin has left out a change: {warning}",
+                hint="The table has no replica identity. Give it one (ALTER TABLE … REPLICA IDENTITY FULL) and begin "
+                "again: what the change was cannot be found out any more.",
+            )
+
+    def _take_change(self, change: Change, read: MessageReader) -> None:
+        message = read(change.payload)
+        if message is None or message.action == MESSAGE:
+            return
+        if message.action == BEGIN:
+            self._begin(Lsn(change.lsn), message)
+        elif message.action == COMMIT:
+            self._commit(Lsn(change.lsn), message)
+        else:
+            if self._withheld is not None:
+                withheld, self._withheld = self._withheld, None
+                self._write(Lsn(change.lsn), withheld)
+            self._write(Lsn(change.lsn), row_line(message.action, self._xid or "", change.lsn, message.payload))
+
+    def _begin(self, lsn: Lsn, message: PluginMessage) -> None:
+        self._xid = message.xid
+        self._withheld = change_line("B", lsn, xid=message.xid)
+
+    def _commit(self, lsn: Lsn, message: PluginMessage) -> None:
+        xid, self._xid = self._xid, None
+        if self._withheld is not None:
+            # Nothing in it was of interest; the position behind it is kept with the next keepalive.
+            self._withheld = None
+            return
+        self._write(lsn, change_line("C", lsn, xid=xid, timestamp=message.timestamp))
+        self.complete = lsn
+        self.transactions += 1
+
+    def _pass(self, keepalive: Keepalive, endpos: int) -> None:
+        """All before a keepalive's position has been sent. Outside a transaction nothing is missing before it."""
+        if self._xid is not None or keepalive.lsn <= self.complete.value:
+            return
+        now = time.monotonic()
+        if keepalive.urgent or keepalive.lsn >= endpos or now - self._kept >= _KEEPALIVE_SECONDS:
+            position = Lsn(keepalive.lsn)
+            self._write(position, change_line("K", position))
+            self.complete = position
+            self.reached = keepalive.lsn >= endpos
+            self._kept = now
 
     def _write(self, lsn: Lsn, line: bytes) -> None:
         """To the file of the position, never to an earlier one: transactions come in the order of their commits."""
-        segment = Segment.holding(lsn, self.timeline, self.segment_size)
+        number = lsn.value // self.segment_size
         if self._file is None:
+            segment = Segment.holding(lsn, self.timeline, self.segment_size)
             self._file = ChangeFile(self.folder, segment_to_write(self.folder, segment))
-        elif segment.number > self._file.segment.number:
+        elif number > self._file.segment.number:
+            segment = Segment(self.timeline, number, self.segment_size)
             self._file.append(change_line("X", segment.start))
+            failpoint("receive.before_publish")
             self._file.publish()
+            failpoint("receive.after_publish")
             self._file = ChangeFile(self.folder, segment)
         self._file.append(line)
         self._unsynced += len(line)
         if self._unsynced >= _SYNC_BYTES:
             self._sync()
 
+    def _flush(self) -> None:
+        """Readers see what has arrived."""
+        if self._file is not None:
+            self._file.flush()
+            failpoint("receive.after_write")
+
     def _sync(self) -> None:
         if self._file is not None and self._unsynced:
+            failpoint("receive.before_sync")
             self._file.sync()
             self._unsynced = 0
+            failpoint("receive.after_sync")
         self.durable = self.complete
+
+    def _behind(self, control: Control) -> bool:
+        return self._unsynced > 0 or self.acknowledged < min(self.durable, control.replayed or self.durable)
+
+    def _acknowledge(self, session: ReplicationSession, control: Control) -> None:
+        self.acknowledged = min(self.durable, control.replayed or self.durable)
+        session.feedback(written=self.durable, flushed=self.acknowledged, applied=control.replayed)
+        failpoint("receive.after_feedback")
+
+    def _end(self, session: ReplicationSession, control: Control) -> None:
+        if self.reached:
+            failpoint("receive.at_endpos")
+            if self._xid is not None and self._withheld is None:
+                self._write(self.complete, change_line("R", self.complete))
+            self._write(control.endpos, change_line("E", control.endpos))
+            self._sync()
+        session.finish()
+        control.refresh(self)
 
     def _leave(self) -> None:
         if self._file is not None:

@@ -81,6 +81,10 @@ class ConnInfo:
         """The full string for libpq, secrets included: never to be logged, never an argument of a child."""
         return make_conninfo("", **{**self._defaults(), **self.params, "application_name": title[:63]})
 
+    def text(self) -> str:
+        """The whole string as it was given, for the environment of a process of this program: secrets included."""
+        return make_conninfo("", **self.params)
+
     def child_dsn(self) -> str:
         """The string for a child's argument list: no secret in it."""
         public = {key: value for key, value in self.params.items() if key not in SECRETS}

@@ -21,7 +21,7 @@ import psycopg
 from psycopg import pq
 
 from pgcopydb.postgres.classify import classify, hint_for, is_transient
-from pgcopydb.postgres.connect import login_error
+from pgcopydb.postgres.connect import hang_up, login_error
 from pgcopydb.postgres.conninfo import ConnInfo
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import quote_ident, quote_literal
@@ -48,6 +48,8 @@ _SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "0",
     "row_security": "off",
     "search_path": "pg_catalog",
+    # wal2json says so, and nothing else, when it leaves out a change.
+    "client_min_messages": "warning",
 }
 _READ_RESULTS: Final = frozenset({pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK})
 
@@ -100,6 +102,8 @@ class ReplicationSession:
         except psycopg.Error as exc:
             raise login_error(info, conninfo, exc) from exc
         self._pgconn = self._connection.pgconn
+        self._pgconn.notice_handler = self._warned
+        self._warnings: list[str] = []
         self._run("; ".join(f"SET {name} = {quote_literal(value)}" for name, value in _SETTINGS.items()))
 
     def __enter__(self) -> Self:
@@ -113,6 +117,10 @@ class ReplicationSession:
     def close(self) -> None:
         """Break off. What was not acknowledged comes again."""
         self._connection.close()
+
+    def hang_up(self) -> None:
+        """Wake whoever waits for the server, with an error; from any thread."""
+        hang_up(self._connection)
 
     def fileno(self) -> int:
         return self._connection.fileno()
@@ -140,6 +148,25 @@ class ReplicationSession:
     def drop_slot(self, name: str) -> None:
         """Drop a slot; one that is in use is waited for."""
         self._run(f"DROP_REPLICATION_SLOT {quote_ident(name)} WAIT")
+
+    def confirmed_flush(self, slot: str) -> Lsn:
+        """How far a slot was acknowledged. Raises ``SourceError`` when there is no such slot, or it is lost."""
+        lost = "wal_status = 'lost'" if self.server_version >= 130000 else "false"
+        result = self._run(
+            f"SELECT confirmed_flush_lsn, {lost} FROM pg_catalog.pg_replication_slots"  # noqa: S608
+            f" WHERE slot_name = {quote_literal(slot)}"
+        )
+        if result.ntuples == 0:
+            raise self._side.error(
+                f"there is no replication slot {slot} on the {self._side}",
+                hint="Changes since it was dropped are gone: begin again with a new slot and a new copy.",
+            )
+        if result.get_value(0, 1) == b"t":
+            raise self._side.error(
+                f"replication slot {slot} is lost: the {self._side} has removed WAL that it needs",
+                hint="Begin again with a new slot and a new copy; raise max_slot_wal_keep_size before.",
+            )
+        return Lsn.parse((result.get_value(0, 0) or b"0/0").decode())
 
     def start(self, slot: str, start: Lsn, options: Mapping[str, str]) -> None:
         """Begin to stream from ``start``, or from where the slot was acknowledged if that is later."""
@@ -171,6 +198,11 @@ class ReplicationSession:
         if size < 0:
             raise self._ended()
 
+    def warnings(self) -> list[str]:
+        """What the server has warned of since the last call: a plugin that leaves out a change does that."""
+        said, self._warnings = self._warnings, []
+        return said
+
     def wait(self, seconds: float, others: Sequence[int] = ()) -> bool:
         """Until the server has sent something or one of the file descriptors is ready; false when the time is over."""
         poll = select.poll()
@@ -200,6 +232,10 @@ class ReplicationSession:
                     raise self._error(result, "ending the stream")
         except psycopg.Error as exc:
             raise self._lost(exc) from exc
+
+    def _warned(self, result: pq.abc.PGresult) -> None:
+        text = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
+        self._warnings.append(text.decode(errors="replace"))
 
     def _put(self, message: bytes) -> None:
         try:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from pgcopydb.runtime.errors import BinaryError
-from pgcopydb.runtime.logs import NOTICE
+from pgcopydb.runtime.logs import NOTICE, STAGE_VARIABLE
 from pgcopydb.runtime.stop import Stop, StopMode
 
 logger = logging.getLogger(__name__)
@@ -94,6 +94,22 @@ def run_child(
         stop.check()
     logger.debug("%s: %s ended with exit code %d", what, Path(argv[0]).name, returncode)
     return ChildResult(returncode, list(reader.errors))
+
+
+def start_stage(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start this program again with other arguments, as a child that logs where this process does.
+
+    The thread that calls has to live as long as the child: the kernel ends the child with it.
+    """
+    command = (sys.executable, "-m", "pgcopydb.cli", *arguments)
+    return subprocess.Popen(
+        # Ignored until the stage has its own handlers: a traceback of a half-loaded program helps nobody.
+        ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *_launcher(), str(os.getpid()), *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env={**environment, STAGE_VARIABLE: "1"},
+        process_group=0,
+    )
 
 
 def _start(argv: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -33,6 +33,8 @@ _SEVERITY: Final = {
     logging.ERROR: (7, "ERROR"),
     logging.CRITICAL: (8, "FATAL"),
 }
+STAGE_VARIABLE: Final = "PGCOPYDB_STAGE"
+"""Set for a process that was started by another one of this program, whose log file it continues."""
 _VERBOSITY: Final = (logging.INFO, NOTICE, SQL, logging.DEBUG, TRACE)
 _COLOURS: Final = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[35m"}
 
@@ -46,6 +48,7 @@ class LogSettings:
     time_format: str | None = None
     file: Path | None = None
     file_json: bool = False
+    append: bool = False
 
 
 def level_of(
@@ -71,6 +74,7 @@ def settings_from(environment: Mapping[str, str], level: int) -> LogSettings:
         time_format=environment.get("PGCOPYDB_LOG_TIME_FORMAT"),
         file=Path(name) if name else None,
         file_json=environment.get("PGCOPYDB_LOG_JSON_FILE") == "true",
+        append=STAGE_VARIABLE in environment,
     )
 
 
@@ -139,7 +143,7 @@ def setup_logging(settings: LogSettings) -> None:
     handlers: list[logging.Handler] = [stderr]
     if settings.file is not None:
         try:
-            file = logging.FileHandler(settings.file, mode="w", encoding="utf-8")
+            file = logging.FileHandler(settings.file, mode="a" if settings.append else "w", encoding="utf-8")
         except OSError as exc:
             raise ConfigError(
                 f"PGCOPYDB_LOG_FILENAME: cannot write {settings.file}: {exc.strerror}",

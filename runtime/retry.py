@@ -1,8 +1,12 @@
-"""One policy for every act that may be tried again: which kinds of error, how long, how often."""
+"""One policy for every act that may be tried again: which kinds of error, how long, how often.
+
+``retry`` is for a step of a bounded run; ``persist`` for a stage that runs for weeks.
+"""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -19,6 +23,10 @@ RECONNECT_SECONDS = 60.0
 
 # The C program's figures: decorrelated jitter between 5 ms and 2 s, so that many workers do not come back in step.
 _WAIT = tenacity.wait_random_exponential(multiplier=0.05, min=0.005, max=2.0)
+
+_WENT_WELL_SECONDS = 10.0
+_LONGEST_PAUSE = 5.0
+_LOUD_ATTEMPTS = 10
 
 
 def is_transient(error: BaseException) -> bool:
@@ -49,3 +57,25 @@ def retry(act: Callable[[], T], *, what: str, seconds: float, stop: Stop | None 
         reraise=True,
     )
     return attempts(act)
+
+
+def persist(act: Callable[[], None], *, what: str, stop: Stop) -> None:
+    """Call ``act`` until it returns, raises an error that is not transient, or a stop is requested.
+
+    It begins with short pauses again after each call that went well for a while.
+    """
+    attempt = 0
+    while not stop.mode:
+        began = time.monotonic()
+        try:
+            act()
+        except PgcopydbError as error:
+            if not is_transient(error):
+                raise
+            attempt = 0 if time.monotonic() - began > _WENT_WELL_SECONDS else attempt + 1
+            pause = min(_LONGEST_PAUSE, 0.1 * 2 ** min(attempt, 10))
+            level = logging.WARNING if attempt < _LOUD_ATTEMPTS or attempt % _LOUD_ATTEMPTS == 0 else logging.DEBUG
+            logger.log(level, "%s: %s; trying again in %.1f s", what, error, pause)
+            stop.wait(pause)
+        else:
+            return

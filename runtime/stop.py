@@ -34,16 +34,30 @@ class Stop:
         self._mode = StopMode.RUN
         self._listeners: dict[int, Callable[[], None]] = {}
         self._next_listener = 0
+        self._descriptor = -1
 
     @property
     def mode(self) -> StopMode:
         return self._mode
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def fileno(self) -> int:
+        """Readable from the first request on: for loops that wait in ``poll``."""
+        with self._lock:
+            if self._descriptor < 0:
+                self._descriptor = os.eventfd(int(self._mode is not StopMode.RUN), os.EFD_CLOEXEC)
+            return self._descriptor
 
     def request(self, mode: StopMode) -> None:
         with self._lock:
             if mode <= self._mode:
                 return
             self._mode = mode
+            if self._descriptor >= 0:
+                os.eventfd_write(self._descriptor, 1)
             listeners = list(self._listeners.values()) if mode is StopMode.FAST else []
         self._requested.set()
         # Side by side: one that waits for a server that is gone must not hold up the others.

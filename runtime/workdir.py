@@ -58,6 +58,21 @@ class WorkDir:
         return self.top / "snapshot"
 
     @property
+    def changes(self) -> Path:
+        """Folder of the change files (JSON) and of the SQL files made of them."""
+        return self.top / "cdc"
+
+    @property
+    def stream(self) -> Path:
+        """Which slot the changes come from, under which plugin, and what was made for it on both servers."""
+        return self.top / "stream.json"
+
+    @property
+    def apply_result(self) -> Path:
+        """How far applying came when it last ended."""
+        return self.top / "apply.json"
+
+    @property
     def summary(self) -> Path:
         return self.top / "summary.json"
 
@@ -68,10 +83,14 @@ class WorkDir:
         """Whether an earlier run left its state here."""
         return self.catalog.exists()
 
+    def copy_began(self) -> bool:
+        """Whether an earlier run has got as far as the schema of the source."""
+        return self.schema_dump.exists()
+
     def create(self) -> None:
         """Make the folders, private to this user: the catalog names tables and keys of a production database."""
         with disk_errors(self.top, "creating the work directory"):
-            for folder in (self.top, self.top / "schema", self.top / "lock"):
+            for folder in (self.top, self.top / "schema", self.top / "lock", self.changes):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def clear(self) -> None:
@@ -79,6 +98,17 @@ class WorkDir:
         with disk_errors(self.top, "clearing the work directory"):
             shutil.rmtree(self.top / "schema", ignore_errors=True)
             self.summary.unlink(missing_ok=True)
+
+    def clear_changes(self) -> bool:
+        """Forget a stream and its files; whether there was anything."""
+        with disk_errors(self.changes, "removing the files of changes"):
+            files = [*self.changes.iterdir()] if self.changes.exists() else []
+            found = self.stream.exists() or bool(files)
+            self.stream.unlink(missing_ok=True)
+            self.apply_result.unlink(missing_ok=True)
+            for path in files:
+                path.unlink()
+        return found
 
     @contextmanager
     def lock(self, service: str = "clone") -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import psycopg
 import pytest
 
 from pgcopydb.daemon.change_file import ChangeFile
-from pgcopydb.daemon.plugins import Plugin
+from pgcopydb.daemon.plugins import TEST_DECODING_OPTIONS, read_test_decoding
 from pgcopydb.daemon.receive import Receiver
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.replication import ReplicationSession
-from pgcopydb.runtime.errors import SourceError
+from pgcopydb.runtime.errors import SourceError, StateError
 from pgcopydb.runtime.stop import Stop, StopMode
 from tests.fix_servers import Database, Servers, fresh_database
 from tests.wait import wait_until
@@ -56,14 +57,38 @@ def database(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Datab
         )
 
 
-def receiver(folder: Path) -> Receiver:
+@dataclass
+class Fixed:
+    """A control that never changes."""
+
+    endpos: Lsn
+    replayed: Lsn = Lsn()  # noqa: RUF009  immutable
+
+    def descriptors(self) -> list[int]:
+        return []
+
+    def refresh(self, receiver: Receiver) -> None:
+        pass
+
+
+def receiver(folder: Path, start: Lsn) -> Receiver:
     folder.mkdir(exist_ok=True)
-    return Receiver(folder, Plugin.TEST_DECODING, 1, SIZE)
+    return Receiver(folder, 1, SIZE, start)
 
 
-def receive(database: Database, writer: Receiver, stop: Stop, endpos: Lsn | None = None) -> None:
+def start_of(database: Database) -> Lsn:
+    """Where the slot begins; asked before anything was received."""
+    query = f"SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'reference_{database.name}'"
+    return Lsn.parse(str(database.fetch(query)[0][0]))
+
+
+def receive(
+    database: Database, writer: Receiver, stop: Stop, endpos: Lsn | None = None, replayed: Lsn | None = None
+) -> None:
+    control = Fixed(endpos or Lsn(), replayed or Lsn())
     with ReplicationSession(ConnInfo.parse(Side.SOURCE, database.dsn), "pgcopydb[0] receive test") as session:
-        writer.run(session, f"received_{database.name}", stop, endpos=endpos)
+        slot = f"received_{database.name}"
+        writer.run(session, slot, TEST_DECODING_OPTIONS, read_test_decoding, stop, control)
 
 
 def current(database: Database) -> Lsn:
@@ -97,7 +122,7 @@ def kept(folder: Path) -> list[list[str]]:
     for line in lines:
         if line["action"] == "B":
             assert open_transaction is None, "a transaction within another"
-            open_transaction = []
+            open_transaction = [f"BEGIN {line['xid']}"]
         if line["action"] == "R":
             open_transaction = None
         if "message" in line:
@@ -105,7 +130,7 @@ def kept(folder: Path) -> list[list[str]]:
             open_transaction.append(line["message"])
         if line["action"] == "C":
             assert open_transaction is not None
-            found.append(open_transaction)
+            found.append([*open_transaction, f"COMMIT {line['xid']} (at {line['timestamp']})"])
             open_transaction = None
     return found
 
@@ -116,7 +141,7 @@ def test_every_change_is_kept_once_and_in_order(database: Database, tmp_path: Pa
         thread.start()
     for thread in writers:
         thread.join()
-    writer = receiver(tmp_path / "cdc")
+    writer = receiver(tmp_path / "cdc", start_of(database))
     receive(database, writer, Stop(), current(database))
     expected = reference(database)
     assert len(expected) > 50
@@ -130,6 +155,7 @@ def test_broken_connections_and_lost_buffers(
 ) -> None:
     """The walsender is killed again and again; each time all that was not on disk is lost as in a crash."""
     folder = tmp_path / "cdc"
+    start = start_of(database)
 
     def crash(self: ChangeFile) -> None:
         # Half of what was on its way arrives, cut anywhere.
@@ -162,19 +188,19 @@ def test_broken_connections_and_lost_buffers(
     stop = Stop()
     while writing.is_alive():
         try:
-            receive(database, receiver(folder), stop, None)
+            receive(database, receiver(folder, start), stop, None)
         except SourceError:
             broken += 1
     done.set()
     killing.join()
-    receive(database, receiver(folder), Stop(), current(database))
+    receive(database, receiver(folder, start), Stop(), current(database))
     assert broken >= 2
     assert kept(folder) == reference(database)
 
 
 def test_nothing_is_acknowledged_that_is_not_on_disk(database: Database, tmp_path: Path) -> None:
     database.execute("CALL work(1)")
-    writer = receiver(tmp_path / "cdc")
+    writer = receiver(tmp_path / "cdc", start_of(database))
     receive(database, writer, Stop(), current(database))
     confirmed = database.fetch(
         f"SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'received_{database.name}'"
@@ -184,7 +210,7 @@ def test_nothing_is_acknowledged_that_is_not_on_disk(database: Database, tmp_pat
 
 def test_a_stop_request_ends_it_in_good_order(database: Database, tmp_path: Path) -> None:
     stop = Stop()
-    writer = receiver(tmp_path / "cdc")
+    writer = receiver(tmp_path / "cdc", start_of(database))
     thread = threading.Thread(target=receive, args=(database, writer, stop))
     thread.start()
     database.execute("INSERT INTO t VALUES (1, 'one')")
@@ -193,5 +219,45 @@ def test_a_stop_request_ends_it_in_good_order(database: Database, tmp_path: Path
     database.execute("INSERT INTO t VALUES (2, 'two')")
     thread.join(20)
     assert not thread.is_alive()
-    receive(database, receiver(tmp_path / "cdc"), Stop(), current(database))
+    receive(database, receiver(tmp_path / "cdc", start_of(database)), Stop(), current(database))
     assert kept(tmp_path / "cdc") == reference(database)
+
+
+def test_no_more_is_acknowledged_than_the_target_has(database: Database, tmp_path: Path) -> None:
+    database.execute("CALL work(1)")
+    half = current(database)
+    database.execute("CALL work(2)")
+    receive(database, receiver(tmp_path / "cdc", start_of(database)), Stop(), current(database), replayed=half)
+    query = f"SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'received_{database.name}'"
+    assert Lsn.parse(str(database.fetch(query)[0][0])) <= half
+
+
+def test_files_that_end_before_the_slot(database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "cdc"
+    start = start_of(database)
+    database.execute("CALL work(1)")
+    receive(database, receiver(folder, start), Stop(), current(database))
+    for path in folder.iterdir():
+        path.unlink()
+    with pytest.raises(StateError, match=r"the slot was acknowledged up to .*, the files of .* end at"):
+        receive(database, receiver(folder, start), Stop(), current(database))
+
+
+def test_an_end_position_within_a_transaction(database: Database, tmp_path: Path) -> None:
+    """What is committed behind it is given up, and comes whole when the end position is moved on."""
+    folder = tmp_path / "cdc"
+    start = start_of(database)
+    with database.connect() as connection, connection.transaction():
+        connection.execute("INSERT INTO t VALUES (1, 'within')")
+        # The position is that of the server's memory; a commit of another session brings it to disk.
+        middle = current(database)
+        database.execute("INSERT INTO t VALUES (2, 'before')")
+        middle = current(database)
+        connection.execute("INSERT INTO t VALUES (3, 'within')")
+    receive(database, receiver(folder, start), Stop(), middle)
+    assert [len(found) for found in kept(folder)] == [3]
+    writer = receiver(folder, start)
+    receive(database, writer, Stop(), middle)
+    assert writer.reached, "it is reached already"
+    receive(database, receiver(folder, start), Stop(), current(database))
+    assert kept(folder) == reference(database)

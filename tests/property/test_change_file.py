@@ -1,4 +1,4 @@
-"""Whatever byte a writer dies at, what is left is every complete transaction and nothing else."""
+"""Whatever byte a writer dies at, every whole line is left, and it is known where the last transaction ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgcopydb.daemon import change_file
-from pgcopydb.daemon.change_file import ChangeFile, change_line, change_line_with, recover
+from pgcopydb.daemon.change_file import ChangeFile, change_line, recover, row_line
 from pgcopydb.daemon.segments import Segment
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.errors import CorruptState
@@ -40,7 +40,7 @@ def lines_of(written: list[list[bytes] | None]) -> list[tuple[bytes, int | None]
         lines.append((change_line("B", Lsn(position), xid=str(number)), None))
         for payload in changes:
             position += 10
-            lines.append((change_line_with("I", Lsn(position), payload, xid=str(number)), None))
+            lines.append((row_line("I", str(number), position, payload), None))
         position += 50
         lines.append((change_line("C", Lsn(position), xid=str(number), timestamp="2026-01-01 00:00:00+00"), position))
     return lines
@@ -52,18 +52,19 @@ def test_a_torn_file(written: list[list[bytes] | None], data: st.DataObject, blo
     lines = lines_of(written)
     content = b"".join(line for line, _ in lines)
     cut = data.draw(st.integers(0, len(content)))
-    kept, position, size = b"", 0, 0
+    kept, position, size, left_open = b"", 0, 0, False
     for line, boundary in lines:
         size += len(line)
-        if boundary is not None and size <= cut:
-            kept, position = content[:size], boundary
+        if size <= cut:
+            kept, left_open = content[:size], boundary is None
+            position = position if boundary is None else boundary
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr(change_file, "_BLOCK_BYTES", block)
         path = Path(name) / f"{SEGMENT.name}.json.partial"
         path.write_bytes(content[:cut])
-        assert recover(Path(name)).value == position
+        assert recover(Path(name)) == (Lsn(position), left_open)
         assert path.read_bytes() == kept
-        assert recover(Path(name)).value == position
+        assert recover(Path(name)) == (Lsn(position), left_open)
 
 
 @settings(max_examples=50, deadline=None)
@@ -81,15 +82,15 @@ def test_what_is_written_is_read_back(written: list[list[bytes] | None]) -> None
         path = again.publish()
         assert path.name == f"{SEGMENT.name}.json"
         assert path.read_bytes() == b"".join(lines) + change_line("X", SEGMENT.end)
-        assert recover(Path(name)).value == max([at for _, at in lines_of(written) if at], default=0)
+        assert recover(Path(name)).position.value == max([at for _, at in lines_of(written) if at], default=0)
         for line in path.read_bytes().splitlines():
             orjson.loads(line)
 
 
 def test_a_payload_is_not_read(tmp_path: Path) -> None:
     """A number that no float holds comes out as it went in."""
-    line = change_line_with("I", Lsn(1), b'{"value":1.10,"big":12345678901234567890123}', xid="5")
-    assert line == b'{"action":"I","xid":"5","lsn":"0/1","message":{"value":1.10,"big":12345678901234567890123}}\n'
+    line = row_line("I", "5", (1 << 32) + 10, b'{"value":1.10,"big":12345678901234567890123}')
+    assert line == b'{"action":"I","xid":"5","lsn":"1/A","message":{"value":1.10,"big":12345678901234567890123}}\n'
 
 
 @pytest.mark.parametrize("damage", [b"not json\n", b'{"action":"C"}\n', b'{"action":"C","lsn":"x"}\n', b"[]\n", b"1\n"])
@@ -108,4 +109,4 @@ def test_two_unfinished_files_are_refused(tmp_path: Path) -> None:
         ChangeFile(tmp_path, Segment(1, number, 16 << 20)).close()
     with pytest.raises(CorruptState, match="2 unfinished files"):
         recover(tmp_path)
-    assert not recover(tmp_path / "nothing")
+    assert recover(tmp_path / "nothing") == (Lsn(), False)

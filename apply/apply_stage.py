@@ -1,0 +1,166 @@
+"""The stage that applies: waits until it may, then brings the target to where the source is, and keeps it there.
+
+Reads the SQL files and the sentinel; writes the target, the sentinel's ``replay_lsn`` and ``apply.json``. What is true
+when ``run_apply`` returns: a stop was requested, or everything up to the end position is on the target, durable.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+import orjson
+import psycopg
+
+from pgcopydb.apply.replay import Counts, OnConflict, Replay
+from pgcopydb.apply.sql_reader import SqlReader
+from pgcopydb.daemon.control import REPORT_SECONDS, Reports
+from pgcopydb.daemon.progress import Progress
+from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
+from pgcopydb.daemon.stream import Stream
+from pgcopydb.postgres.connect import Connection, Endpoint, hang_up
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.runtime.durable import write_atomic
+from pgcopydb.runtime.failpoint import failpoint
+from pgcopydb.runtime.retry import persist
+from pgcopydb.runtime.stop import Stop
+from pgcopydb.runtime.watch import FolderWatch, wait_for_any
+from pgcopydb.runtime.workdir import WorkDir
+
+logger = logging.getLogger(__name__)
+
+SERVICE: Final = "apply"
+_LONGEST_WAIT: Final = 30.0
+_SETTINGS: Final = {"synchronous_commit": "off", "standard_conforming_strings": "on"}
+REPLICA: Final = {"session_replication_role": "replica"}
+
+
+@dataclass(slots=True)
+class Stage:
+    """One process's work. ``reached``: the end position is applied and durable."""
+
+    target: Endpoint
+    sentinel: Sentinel
+    workdir: WorkDir
+    stream: Stream
+    stop: Stop
+    on_conflict: OnConflict = OnConflict.ERROR
+    reached: bool = False
+    endpos: Lsn = field(default_factory=Lsn)
+    replayed: Lsn = field(default_factory=Lsn)
+    counts: Counts = field(default_factory=Counts)
+    _reports: Reports = field(default_factory=Reports)
+
+    def run(self) -> None:
+        """Until the end position or a stop. Raises ``Kind.RETRY`` for a lost connection."""
+        self.sentinel.listen()
+        if not self._may_begin():
+            return
+        reader = SqlReader(self.workdir.changes, self.stream.segment_size)
+        try:
+            with (
+                FolderWatch(self.workdir.changes) as watch,
+                connect_for_apply(self.target) as connection,
+                self.stop.on_fast_stop(lambda: hang_up(connection)),
+            ):
+                progress = Progress(self.stream.origin, self.stream.tracking)
+                replay = Replay(connection, progress, reader, self.on_conflict, self.counts)
+                replay.begin()
+                logger.info("Applying changes from %s on", replay.position)
+                self._loop(replay, watch)
+        finally:
+            reader.close()
+
+    def _may_begin(self) -> bool:
+        while not self.stop.mode:
+            row = self._steered()
+            if row.apply:
+                return True
+            wait_for_any([self.sentinel.fileno(), self.stop.fileno()], _LONGEST_WAIT)
+            self.sentinel.was_announced()
+        return False
+
+    def _loop(self, replay: Replay, watch: FolderWatch) -> None:
+        while not self.stop.mode:
+            watch.drain()
+            if self.sentinel.was_announced() and not self._steered().apply:
+                logger.info("Applying is switched off")
+                self._report(replay, urgent=True)
+                if not self._may_begin():
+                    return
+            busy = replay.step(self.endpos)
+            if replay.reached:
+                failpoint("replay.at_endpos")
+                break
+            self._report(replay, urgent=False)
+            if not busy:
+                self._wait(replay, watch)
+        self._report(replay, urgent=True)
+        self.reached = replay.reached
+        self._write_result(replay)
+
+    def _wait(self, replay: Replay, watch: FolderWatch) -> None:
+        """For new lines, a change of the sentinel, a stop, the end of the target; or to report what was applied."""
+        unreported = self._reports.transactions != replay.counts.transactions
+        descriptors = [watch.fileno(), self.sentinel.fileno(), self.stop.fileno(), replay.connection.fileno()]
+        wait_for_any(descriptors, REPORT_SECONDS if unreported else _LONGEST_WAIT)
+
+    def _steered(self) -> SentinelRow:
+        row = self.sentinel.read()
+        self.endpos = row.endpos
+        return row
+
+    def _report(self, replay: Replay, *, urgent: bool) -> None:
+        """What is durable, to whoever acknowledges it to the source."""
+        now = time.monotonic()
+        if not self._reports.due(now, replay.counts.transactions, replay.position, urgent=urgent):
+            return
+        self.replayed = replay.flush()
+        self.sentinel.report_replayed(self.replayed)
+        failpoint("replay.after_report")
+        self._reports.told(now, replay.counts.transactions, replay.position)
+
+    def _write_result(self, replay: Replay) -> None:
+        result = {
+            "reached": self.reached,
+            "endpos": str(self.endpos),
+            "replay_lsn": str(self.replayed),
+            "last_commit": replay.committed,
+            "finished": datetime.now(UTC).isoformat(),
+            **asdict(self.counts),
+        }
+        write_atomic(self.workdir.apply_result, orjson.dumps(result) + b"\n")
+
+
+def connect_for_apply(target: Endpoint) -> Connection:
+    """A session whose triggers and foreign keys do not fire, where the role may have that."""
+    connection = target.connect(SERVICE, settings=_SETTINGS)
+    if may_be_replica(connection):
+        connection.execute("SET session_replication_role = 'replica'")
+    return connection
+
+
+def may_be_replica(connection: Connection) -> bool:
+    """Whether this role may set ``session_replication_role``; nothing is changed."""
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute("SET LOCAL session_replication_role = 'replica'")
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True
+
+
+def run_apply(stage: Stage) -> None:
+    """Apply until the end position or a stop."""
+    with stage.workdir.lock(SERVICE):
+        persist(stage.run, what="applying changes", stop=stage.stop)
+    if stage.reached:
+        logger.info(
+            "Everything up to %s is on the target: %d transactions, %d rows",
+            stage.endpos,
+            stage.counts.transactions,
+            stage.counts.rows,
+        )

@@ -1,0 +1,136 @@
+"""Run the lines of SQL files on the target, and hold what they did against what they should have done.
+
+Lines go to the server in large pieces, as they stand. What is true when ``run`` returns: each statement touched as many
+rows as on the source, or what differed is in ``conflicts``. Transactions are the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import psycopg
+from psycopg import pq
+
+from pgcopydb.apply.sql_lines import expected_rows
+from pgcopydb.postgres.classify import classify, is_transient
+from pgcopydb.postgres.connect import Connection
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.runtime.errors import Kind, TargetError
+
+_CHUNK_BYTES: Final = 1 << 18
+_SHOWN: Final = 300
+_GOOD: Final = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
+_SCHEMA_STATES: Final = frozenset({"42703", "42P01", "42804", "3F000"})
+
+
+class StatementFailed(TargetError):
+    """The target refused a statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A statement that touched another number of rows than on the source."""
+
+    statement: str
+    expected: int
+    found: int
+
+    def __str__(self) -> str:
+        return f"{self.found} rows instead of {self.expected} by {self.statement}"
+
+
+@dataclass(slots=True)
+class Executor:
+    """Runs lines in one session. ``rows``: how many rows were touched."""
+
+    connection: Connection
+    rows: int = 0
+    conflicts: list[Conflict] = field(default_factory=list)
+
+    def run(self, lines: Iterable[bytes]) -> None:
+        """Raises ``StatementFailed``, with ``Kind.RETRY`` when the same may succeed later."""
+        for chunk in _chunks(lines):
+            self._run_chunk(chunk)
+
+    def command(self, text: str) -> None:
+        """One statement or several whose results mean nothing."""
+        try:
+            self._send(text.encode())
+            for _, result in enumerate(self._results()):
+                if result.status not in _GOOD:
+                    raise self._refused(result, text)
+        except psycopg.Error as exc:
+            raise classify(Side.TARGET, exc, "applying changes") from exc
+
+    def _run_chunk(self, lines: list[bytes]) -> None:
+        failed: StatementFailed | None = None
+        number = 0
+        try:
+            self._send(b"".join(lines))
+            for result in self._results():
+                if result.status not in _GOOD:
+                    failed = self._refused(result, _shown(lines[number]) if number < len(lines) else "")
+                elif number < len(lines):
+                    self._check(lines[number], result)
+                number += 1
+        except psycopg.Error as exc:
+            raise classify(Side.TARGET, exc, "applying changes") from exc
+        if failed is not None:
+            raise failed
+        if number != len(lines):
+            raise StatementFailed(f"the target answered {number} of {len(lines)} statements")
+
+    def _check(self, line: bytes, result: pq.abc.PGresult) -> None:
+        expected = expected_rows(line)
+        if expected < 0:
+            return
+        found = result.command_tuples or 0
+        self.rows += found
+        if found != expected:
+            self.conflicts.append(Conflict(_shown(line), expected, found))
+
+    def _send(self, text: bytes) -> None:
+        self.connection.pgconn.send_query(text)
+
+    def _results(self) -> Iterator[pq.abc.PGresult]:
+        get = self.connection.pgconn.get_result
+        while (result := get()) is not None:
+            yield result
+
+    def _refused(self, result: pq.abc.PGresult, statement: str) -> StatementFailed:
+        def part(name: pq.DiagnosticField) -> str:
+            return (result.error_field(name) or b"").decode("utf-8", "replace")
+
+        sqlstate = part(pq.DiagnosticField.SQLSTATE) or None
+        lost = sqlstate is None
+        said = part(pq.DiagnosticField.MESSAGE_PRIMARY) or self.connection.pgconn.error_message.decode(errors="replace")
+        detail = part(pq.DiagnosticField.MESSAGE_DETAIL)
+        hint = part(pq.DiagnosticField.MESSAGE_HINT) or None
+        if sqlstate in _SCHEMA_STATES:
+            hint = "Bring the target's table to the form that it has on the source, then go on with --resume."
+        return StatementFailed(
+            " ".join(f"{said}{f' ({detail})' if detail else ''}, by {statement}".split()),
+            hint=hint,
+            kind=Kind.RETRY if lost or is_transient(sqlstate) else Kind.OPERATOR,
+            sqlstate=sqlstate,
+        )
+
+
+def _chunks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    chunk: list[bytes] = []
+    size = 0
+    for line in lines:
+        if chunk and size + len(line) > _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(line)
+        size += len(line)
+    if chunk:
+        yield chunk
+
+
+def _shown(line: bytes) -> str:
+    text = line.decode("utf-8", "replace").rstrip()
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -1,0 +1,176 @@
+"""Apply transactions to the target, exactly once each, and know how far it is.
+
+Reads transactions through a ``Reader``; writes the target. Transactions that are waiting are joined into one of the
+target, which commits together with the position of the last of them; if anything in it is refused they are done again
+one by one, and what is refused then is the true error. What is true of ``durable``: the target has everything that was
+committed up to there, on its disk. The target passes through a subset of the source's states, never through any other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import chain
+from typing import Final, Protocol
+
+from pgcopydb.apply.execute import Executor, StatementFailed
+from pgcopydb.apply.sql_reader import Position, Transaction
+from pgcopydb.daemon.progress import Progress
+from pgcopydb.postgres.connect import Connection
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.runtime.errors import Kind, TargetError
+from pgcopydb.runtime.failpoint import failpoint
+
+logger = logging.getLogger(__name__)
+
+GROUP_BYTES: Final = 1 << 20
+GROUP_TRANSACTIONS: Final = 1000
+
+
+class OnConflict(StrEnum):
+    """What to do about a statement that finds another number of rows than on the source."""
+
+    ERROR = "error"
+    WARN = "warn"
+
+
+class ConflictError(TargetError):
+    """The target differs from what the source's history makes of it."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was applied since this process began."""
+
+    transactions: int = 0
+    rows: int = 0
+    conflicts: int = 0
+
+
+class Reader(Protocol):
+    """Where transactions come from."""
+
+    def go_to(self, position: Lsn) -> None:
+        """Before the first transaction that was committed after ``position``."""
+
+    def next(self) -> Transaction | Position | None:
+        """None when no more is there yet."""
+
+    def statements(self, transaction: Transaction) -> Iterator[bytes]:
+        """The lines of its statements."""
+
+
+@dataclass(slots=True)
+class Replay:
+    """One session's work. ``position``: everything up to there is applied; ``reached``: so is the end position."""
+
+    connection: Connection
+    progress: Progress
+    reader: Reader
+    on_conflict: OnConflict
+    counts: Counts = field(default_factory=Counts)
+    position: Lsn = field(default_factory=Lsn)
+    durable: Lsn = field(default_factory=Lsn)
+    committed: str | None = None
+    reached: bool = False
+    _held: Transaction | Position | None = None
+
+    def begin(self) -> None:
+        """Take the target's own word for how far it is."""
+        self.progress.begin_session(self.connection)
+        self.position = self.durable = self.progress.durable(self.connection)
+        self.reader.go_to(self.position)
+
+    def step(self, endpos: Lsn) -> bool:
+        """Apply what is waiting, up to a group; false when nothing was. ``endpos`` 0/0 is never reached."""
+        if endpos and self.position >= endpos:
+            self.reached = True
+            return False
+        group = self._gather(endpos)
+        if group:
+            self._apply(group)
+        if endpos and self.position >= endpos:
+            self.reached = True
+        return bool(group)
+
+    def flush(self) -> Lsn:
+        """Make durable what is applied; where that is."""
+        if self.durable < self.position:
+            committed = self.progress.durable(self.connection)
+            failpoint("replay.after_flush")
+            # Nothing was committed on the source between the last transaction and the position.
+            self.durable = max(committed, self.position)
+        return self.durable
+
+    def _gather(self, endpos: Lsn) -> list[Transaction]:
+        """Transactions to apply together. Moves the position when there are none before it."""
+        group: list[Transaction] = []
+        size = 0
+        while size < GROUP_BYTES and len(group) < GROUP_TRANSACTIONS:
+            unit = self._held or self.reader.next()
+            self._held = None
+            if unit is None:
+                break
+            if isinstance(unit, Position):
+                if group:
+                    self._held = unit
+                    break
+                # Where receiving ended it ended because nothing more belongs to what is before that position.
+                self.position = max(self.position, unit.lsn)
+                if endpos and self.position >= endpos:
+                    break
+                continue
+            if unit.commit <= self.position:
+                continue
+            if endpos and unit.begin >= endpos:
+                self._held = unit
+                if not group:
+                    # Commits come in order: what begins behind the end position is committed behind it.
+                    self.position = endpos
+                break
+            if group and size + unit.size > GROUP_BYTES:
+                self._held = unit
+                break
+            group.append(unit)
+            size += unit.size
+        return group
+
+    def _apply(self, group: Sequence[Transaction]) -> None:
+        try:
+            self._run(group)
+        except (StatementFailed, ConflictError) as error:
+            self.connection.rollback()
+            if error.kind is Kind.RETRY or len(group) == 1:
+                raise
+            logger.debug("one by one, because of: %s", error)
+            for transaction in group:
+                self._apply([transaction])
+
+    def _run(self, group: Sequence[Transaction]) -> None:
+        executor = Executor(self.connection)
+        executor.command("BEGIN")
+        executor.run(chain.from_iterable(map(self.reader.statements, group)))
+        last = group[-1]
+        if executor.conflicts:
+            self._report(executor, group)
+        failpoint("replay.before_commit")
+        executor.command(f"{self.progress.statement(last.commit, last.timestamp)} COMMIT")
+        failpoint("replay.after_commit")
+        self.position = last.commit
+        self.committed = last.timestamp
+        self.counts.transactions += len(group)
+        self.counts.rows += executor.rows
+        self.counts.conflicts += len(executor.conflicts)
+
+    def _report(self, executor: Executor, group: Sequence[Transaction]) -> None:
+        last = group[-1]
+        if self.on_conflict is OnConflict.ERROR or len(group) > 1:
+            raise ConflictError(
+                f"transaction {last.xid} at {last.commit}: {executor.conflicts[0]}",
+                hint="The target's row is not what the source's history makes of it: was it written to by others? Mend "
+                "it and go on with --resume, or let such rows be with --on-conflict warn.",
+            )
+        for conflict in executor.conflicts:
+            logger.warning("conflict in transaction %s at %s: %s", last.xid, last.commit, conflict)

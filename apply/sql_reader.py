@@ -1,0 +1,168 @@
+"""Whole transactions out of the SQL files, as they grow.
+
+A transaction comes out when its COMMIT is there, so that nothing is begun that may not end. A small one is in memory;
+of a large one only where it is. Whatever was rolled back does not come out at all. Waiting is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pgcopydb.apply.sql_lines import Mark, MarkLine, read_mark
+from pgcopydb.daemon.change_file import SQL
+from pgcopydb.daemon.tail import Tail, files_of
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.runtime.errors import CorruptState
+
+_KEPT_BYTES: Final = 8 << 20
+"""Up to this size a transaction is kept in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """``lines`` are its statements, or None when it is large: then they are read again (``SqlReader.statements``)."""
+
+    begin: Lsn
+    commit: Lsn
+    xid: int | None
+    timestamp: str | None
+    size: int
+    place: tuple[int, int]
+    lines: list[bytes] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Everything that was committed up to here has come out. ``end``: the source's stream was received no further."""
+
+    lsn: Lsn
+    end: bool
+
+
+@dataclass(slots=True)
+class SqlReader:
+    """Reads on from ``go_to``. ``place``: file and byte behind the last unit that came out."""
+
+    folder: Path
+    segment_size: int
+    place: tuple[int, int] = (-1, 0)
+    _tail: Tail = field(init=False)
+    _units: Iterator[Transaction | Position] = field(init=False)
+    _begin: MarkLine | None = None
+    _began: tuple[int, int] = (-1, 0)
+    _lines: list[bytes] | None = None
+    _size: int = 0
+
+    def __post_init__(self) -> None:
+        self._tail = Tail(self.folder, SQL, self.segment_size)
+        self._units = iter(())
+
+    def close(self) -> None:
+        self._tail.close()
+
+    def go_to(self, position: Lsn) -> None:
+        """Before the first transaction that was committed after ``position``."""
+        wanted = position.value // self.segment_size
+        files = files_of(self.folder, SQL, self.segment_size)
+        numbers = list(files)
+        # A commit is never in a file before that of its position; its transaction may begin in an earlier one.
+        start = next((index for index, number in enumerate(numbers) if number >= wanted), len(numbers) - 1)
+        while start > 0 and _continues(files[numbers[start]]):
+            start -= 1
+        self._restart((numbers[start] if numbers else -1, 0))
+
+    def next(self) -> Transaction | Position | None:
+        """None when no more is there yet."""
+        while True:
+            unit = next(self._units, None)
+            if unit is not None:
+                return unit
+            block = self._tail.read()
+            if block:
+                self._units = self._read_block(block)
+            elif self._tail.was_replaced():
+                self._restart(self.place)
+            else:
+                return None
+
+    def statements(self, transaction: Transaction) -> Iterator[bytes]:
+        """The lines of its statements."""
+        if transaction.lines is not None:
+            yield from transaction.lines
+            return
+        tail = Tail(self.folder, SQL, self.segment_size)
+        tail.go_to(*transaction.place)
+        try:
+            while block := tail.read():
+                for line in block.splitlines(keepends=True):
+                    mark = read_mark(line)
+                    if mark is None:
+                        yield line
+                    elif mark.mark is Mark.COMMIT:
+                        return
+                    elif mark.mark is Mark.SWITCH:
+                        tail.follow(mark.lsn)
+            raise CorruptState(
+                f"the end of transaction {transaction.xid} at {transaction.commit} is gone from {tail.name}",
+                hint="Was the file removed or edited? Run again with --resume.",
+            )
+        finally:
+            tail.close()
+
+    def _restart(self, place: tuple[int, int]) -> None:
+        self._tail.go_to(*place)
+        self.place = place
+        self._units = iter(())
+        self._begin, self._lines, self._size = None, None, 0
+
+    def _read_block(self, block: bytes) -> Iterator[Transaction | Position]:
+        number = self._tail.number
+        end = self._tail.offset - len(block)
+        for line in block.splitlines(keepends=True):
+            end += len(line)
+            mark = read_mark(line)
+            if mark is None:
+                self._keep(line)
+                continue
+            unit = self._read_mark(mark, (number, end))
+            if unit is not None:
+                yield unit
+
+    def _read_mark(self, mark: MarkLine, place: tuple[int, int]) -> Transaction | Position | None:
+        kind = mark.mark
+        if kind is Mark.SWITCH:
+            self._tail.follow(mark.lsn)
+            place = (self._tail.number, 0)
+            if self._begin is None:
+                self.place = place
+            return None
+        if kind is Mark.BEGIN:
+            self._begin, self._began, self._lines, self._size = mark, place, [], 0
+            return None
+        begin, lines, size = self._begin, self._lines, self._size
+        self._begin, self._lines, self._size = None, None, 0
+        self.place = place
+        if kind is Mark.COMMIT:
+            if begin is None:
+                return None  # it began before where reading began, so it was committed before that
+            return Transaction(begin.lsn, mark.lsn, mark.xid, mark.timestamp, size, self._began, lines)
+        if kind is Mark.ROLLBACK:
+            return None
+        return Position(mark.lsn, kind is Mark.ENDPOS)
+
+    def _keep(self, line: bytes) -> None:
+        self._size += len(line)
+        if self._size > _KEPT_BYTES:
+            self._lines = None
+        elif self._lines is not None:
+            self._lines.append(line)
+
+
+def _continues(path: Path) -> bool:
+    """Whether the file begins within a transaction."""
+    with path.open("rb") as file:
+        mark = read_mark(line) if (line := file.readline()).endswith(b"\n") else None
+        return line != b"" and (mark is None or mark.mark in {Mark.COMMIT, Mark.ROLLBACK})

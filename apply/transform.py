@@ -1,0 +1,201 @@
+"""Turn what happened into the SQL that makes it happen on the target.
+
+Fed with the lines of change files in their order, gives back the lines of the SQL file. Consecutive inserts into one
+table become one statement, consecutive deletes by a key too. What is true after each call: every line that was given
+back follows from the lines that were fed, in their order; a line that raised has changed nothing, and may be fed again.
+What a target transaction is, is decided here: one for each of the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from pgcopydb.apply.changes import Action, RowChange, Truncate
+from pgcopydb.apply.decode import Decoder, Line
+from pgcopydb.apply.sql_lines import Mark, mark_line
+from pgcopydb.apply.statements import (
+    TableFacts,
+    delete_by_keys,
+    delete_key,
+    delete_statement,
+    insert_head,
+    insert_row,
+    insert_statement,
+    one_line_ident,
+    refresh_statement,
+    table_sql,
+    truncate_statement,
+    update_statements,
+)
+from pgcopydb.postgres.names import Name
+from pgcopydb.runtime.errors import StateError, TargetError
+
+_MERGED_ROWS: Final = 500
+_MERGED_BYTES: Final = 1 << 17
+_OWN_SCHEMA: Final = "pgcopydb"
+_MATVIEW: Final = "m"
+_PARTITIONED: Final = "p"
+_MARKS: Final = {
+    "B": Mark.BEGIN,
+    "C": Mark.COMMIT,
+    "R": Mark.ROLLBACK,
+    "K": Mark.KEEPALIVE,
+    "X": Mark.SWITCH,
+    "E": Mark.ENDPOS,
+}
+
+
+class SchemaMismatch(TargetError):
+    """A change does not fit the target's table."""
+
+
+@dataclass(slots=True)
+class _Merge:
+    """Rows of one statement that is not complete yet. ``key`` is what a row must share to be added."""
+
+    key: object = None
+    parts: list[str] = field(default_factory=list)
+    size: int = 0
+    finish: Callable[[Sequence[str]], str] = "".join
+
+
+@dataclass(slots=True)
+class Transformer:
+    """State between lines: what is being merged, and the views that the open transaction has refreshed."""
+
+    facts: Callable[[Name], TableFacts]
+    decode: Decoder
+    keep_no_op: bool = False
+    _merge: _Merge = field(default_factory=_Merge)
+    _views: dict[Name, None] = field(default_factory=dict)
+    _shapes: dict[tuple[Name, tuple[str, ...]], None] = field(default_factory=dict)
+    _truncate: tuple[str, Truncate] | None = None
+
+    def forget(self) -> None:
+        """The schema may have changed."""
+        self._shapes.clear()
+
+    def feed(self, line: Line) -> bytes:
+        """The SQL lines that are complete now. Raises ``SchemaMismatch`` or ``MissingTable`` for what does not fit."""
+        mark = _MARKS.get(line.action)
+        if mark is None:
+            return self._change(line)
+        out = self._discard() if mark is Mark.ROLLBACK else self._flush() + self._refresh()
+        return out + mark_line(mark, line.position, line.xid, line.timestamp)
+
+    def _change(self, line: Line) -> bytes:
+        change = self.decode(bytes(line.message))
+        if isinstance(change, Truncate):
+            return self._add_truncate(line.lsn, change)
+        if change.relation.schema == _OWN_SCHEMA:
+            return b""
+        facts = self.facts(change.relation)
+        if facts.kind == _MATVIEW:
+            self._views[change.relation] = None
+            return b""
+        self._check_shape(change, facts)
+        if change.action is Action.INSERT:
+            return self._insert(change, facts)
+        if change.action is Action.DELETE:
+            return self._delete(change, facts)
+        statements = update_statements(change, facts, keep_no_op=self.keep_no_op)
+        return self._flush() + b"".join(f"{statement}\n".encode() for statement in statements)
+
+    def _insert(self, change: RowChange, facts: TableFacts) -> bytes:
+        key = ("I", change.relation, tuple(column.name for column in change.new))
+        row = insert_row(change, facts)
+        out = self._room_for(key, row)
+        if not self._merge.parts:
+            head = insert_head(change, facts)
+            self._merge = _Merge(key, [], 0, lambda rows: insert_statement(head, rows))
+        self._add(row)
+        return out
+
+    def _delete(self, change: RowChange, facts: TableFacts) -> bytes:
+        found = delete_key(change, facts)
+        if found is None:
+            statement = delete_statement(change, facts)
+            return self._flush() + f"{statement}\n".encode()
+        names, values = found
+        key = ("D", change.relation, names)
+        out = self._room_for(key, values)
+        if not self._merge.parts:
+            table = change.relation
+            self._merge = _Merge(key, [], 0, lambda keys: delete_by_keys(table, facts, names, keys))
+        self._add(values)
+        return out
+
+    def _room_for(self, key: object, part: str) -> bytes:
+        merge = self._merge
+        full = len(merge.parts) >= _MERGED_ROWS or merge.size + len(part) > _MERGED_BYTES
+        return self._flush() if merge.key != key or full else b""
+
+    def _add(self, part: str) -> None:
+        self._merge.parts.append(part)
+        self._merge.size += len(part)
+
+    def _flush_merge(self) -> bytes:
+        merge = self._merge
+        if not merge.parts:
+            return b""
+        self._merge = _Merge()
+        text = merge.finish(merge.parts)
+        count = f" -- {len(merge.parts)}" if len(merge.parts) > 1 else ""
+        return f"{text}{count}\n".encode()
+
+    def _add_truncate(self, lsn: str, change: Truncate) -> bytes:
+        """wal2json tells the relations of one TRUNCATE one by one; they share a position."""
+        for name in change.relations:
+            self.facts(name)
+        out = self._flush_merge()
+        if self._truncate is not None and self._truncate[0] == lsn:
+            earlier = self._truncate[1]
+            relations = (*earlier.relations, *(name for name in change.relations if name not in earlier.relations))
+            self._truncate = (lsn, Truncate(relations, earlier.restart_identity, earlier.cascade))
+            return out
+        out += self._flush_truncate()
+        self._truncate = (lsn, change)
+        return out
+
+    def _flush_truncate(self) -> bytes:
+        if self._truncate is None:
+            return b""
+        change, self._truncate = self._truncate[1], None
+        partitioned = [name for name in change.relations if self.facts(name).kind == _PARTITIONED]
+        return f"{truncate_statement(change, partitioned)}\n".encode()
+
+    def _flush(self) -> bytes:
+        return self._flush_truncate() + self._flush_merge()
+
+    def _refresh(self) -> bytes:
+        """Once for each view: changes of its rows are what a REFRESH on the source was logged as."""
+        out = b"".join(f"{refresh_statement(view)}\n".encode() for view in self._views)
+        self._views.clear()
+        return out
+
+    def _discard(self) -> bytes:
+        self._merge, self._truncate = _Merge(), None
+        self._views.clear()
+        return b""
+
+    def _check_shape(self, change: RowChange, facts: TableFacts) -> None:
+        shape = (change.relation, tuple(column.name for column in change.new or change.identity))
+        if shape in self._shapes:
+            return
+        for column in change.new or change.identity:
+            if column.name not in facts.comparisons:
+                kind = column.type or facts.source_types.get(column.name, "…")
+                table = table_sql(change.relation)
+                raise SchemaMismatch(
+                    f"column {column.name} of {change.relation} is not on the target, and the source has changed it",
+                    hint=f"On the target: ALTER TABLE {table} ADD COLUMN {one_line_ident(column.name)} {kind}; then go "
+                    "on with --resume.",
+                )
+        self._shapes[shape] = None
+
+
+def describe(error: StateError | TargetError, file: str, line: Line) -> str:
+    """Where in the source's history a change is that does not fit."""
+    return f"{file}, transaction {line.xid or '?'} at {line.lsn}: {error.message}"

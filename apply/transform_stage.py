@@ -1,0 +1,244 @@
+"""The stage that transforms: change files into SQL files, one for one, as they grow.
+
+Reads the JSON files of the work directory and both servers' catalogs; writes the SQL files. What is true when
+``transform_stage`` returns: a stop was requested, or everything that was received up to the end position is SQL. An SQL
+file can be made again from its change file at any time; after a crash the work goes on behind the last line that ends
+something in both. While the copy is still running a change may go to a table that is not there yet: it is waited for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pgcopydb.apply.catalog import Catalogs, MissingTable
+from pgcopydb.apply.decode import Line, decoder_of, read_line
+from pgcopydb.apply.sql_lines import BOUNDARIES, Mark, MarkLine, read_mark
+from pgcopydb.apply.transform import SchemaMismatch, Transformer, describe
+from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL, ChangeFile
+from pgcopydb.daemon.segments import Segment
+from pgcopydb.daemon.sentinel import Sentinel
+from pgcopydb.daemon.stream import Stream
+from pgcopydb.daemon.tail import Tail, files_of
+from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.runtime.durable import disk_errors, publish
+from pgcopydb.runtime.errors import StateError
+from pgcopydb.runtime.failpoint import failpoint
+from pgcopydb.runtime.retry import persist
+from pgcopydb.runtime.stop import Stop
+from pgcopydb.runtime.watch import FolderWatch, wait_for_any
+from pgcopydb.runtime.workdir import WorkDir
+
+logger = logging.getLogger(__name__)
+
+SERVICE: Final = "transform"
+_LONGEST_WAIT: Final = 30.0
+_COPY_BYTES: Final = 1 << 20
+_BOUNDARY_ACTIONS: Final = frozenset("CRKXE")
+_POSITIONS: Final = frozenset("CKE")
+"""Actions that say up to where nothing is missing any more."""
+
+
+@dataclass(slots=True)
+class Stage:
+    """One process's work. ``reached``: everything up to the end position is SQL."""
+
+    source: Endpoint
+    target: Endpoint
+    sentinel: Sentinel
+    workdir: WorkDir
+    stream: Stream
+    stop: Stop
+    keep_no_op: bool = False
+    reached: bool = False
+    transactions: int = 0
+    endpos: Lsn = field(default_factory=Lsn)
+    position: Lsn = field(default_factory=Lsn)
+    _file: ChangeFile | None = None
+    _tail: Tail = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._tail = Tail(self.workdir.changes, JSON, self.stream.segment_size)
+
+    def run(self) -> None:
+        """From where the files are, until the end position or a stop. Raises ``Kind.RETRY`` for a lost connection."""
+        self.sentinel.listen()
+        with (
+            FolderWatch(self.workdir.changes) as watch,
+            self.source.connect(SERVICE) as reader,
+            self.target.connect(SERVICE) as writer,
+        ):
+            catalogs = Catalogs(reader, writer)
+            transformer = Transformer(catalogs.facts, decoder_of(self.stream.plugin), keep_no_op=self.keep_no_op)
+            self.position = resume_at(self._tail)
+            try:
+                while not self.stop.mode:
+                    if self.sentinel.was_announced():
+                        self.endpos = self.sentinel.read().endpos
+                    watch.drain()
+                    self.reached = self._at_end() or any(
+                        self._feed(transformer, catalogs, line) for line in self._lines()
+                    )
+                    self._flush()
+                    if self.reached:
+                        break
+                    wait_for_any([watch.fileno(), self.sentinel.fileno(), self.stop.fileno()], _LONGEST_WAIT)
+            finally:
+                self._close()
+
+    def _lines(self) -> Iterator[Line]:
+        """What is there now."""
+        while not self.stop.mode and (block := self._tail.read()):
+            for text in block.splitlines():
+                yield read_line(text)
+
+    def _feed(self, transformer: Transformer, catalogs: Catalogs, line: Line) -> bool:
+        """Whether this line has brought it to the end position."""
+        while True:
+            try:
+                out = transformer.feed(line)
+                break
+            except (MissingTable, SchemaMismatch, StateError) as error:
+                catalogs.forget()
+                transformer.forget()
+                self._flush()
+                error.message = describe(error, self._tail.name, line)
+                error.args = (error.message,)
+                if not isinstance(error, MissingTable) or self._may_apply():
+                    raise
+                logger.debug("waiting for the copy: %s", error)
+                self._wait_for_sentinel()
+        self._write(out)
+        if line.action == "X":
+            self._publish()
+            self._tail.follow(line.position)
+        elif line.action in _POSITIONS:
+            self.transactions += line.action == "C"
+            self.position = max(self.position, line.position)
+            return self._at_end()
+        return False
+
+    def _at_end(self) -> bool:
+        return bool(self.endpos) and self.position >= self.endpos
+
+    def _may_apply(self) -> bool:
+        return self.sentinel.read().apply
+
+    def _wait_for_sentinel(self) -> None:
+        wait_for_any([self.sentinel.fileno(), self.stop.fileno()], _LONGEST_WAIT)
+        self.sentinel.was_announced()
+        self.stop.check()
+
+    def _write(self, out: bytes) -> None:
+        if self._file is None:
+            segment = Segment.parse(self._tail.name.removesuffix(JSON), self.stream.segment_size)
+            self._file = ChangeFile(self.workdir.changes, segment, SQL)
+        self._file.append(out)
+
+    def _flush(self) -> None:
+        if self._file is not None:
+            self._file.flush()
+            failpoint("transform.after_write")
+
+    def _publish(self) -> None:
+        assert self._file is not None  # noqa: S101  a line was just written to it
+        failpoint("transform.before_publish")
+        self._file.publish()
+        failpoint("transform.after_publish")
+        self._file = None
+
+    def _close(self) -> None:
+        self._tail.close()
+        if self._file is not None:
+            self._file.flush()
+            self._file.close()
+            self._file = None
+
+
+def transform_stage(stage: Stage) -> None:
+    """Transform until the end position or a stop."""
+    with stage.workdir.lock(SERVICE):
+        persist(stage.run, what="transforming changes", stop=stage.stop)
+    if stage.reached:
+        logger.info("Transformed everything that was received: %d transactions", stage.transactions)
+
+
+def resume_at(tail: Tail) -> Lsn:
+    """Cut the unfinished end of the last SQL file, and go to the line behind what it was made of.
+
+    Returns where the last transaction or keepalive of that file is, 0/0 when it has none.
+    """
+    files = files_of(tail.folder, SQL, tail.segment_size)
+    if not files:
+        tail.go_to(-1)
+        return Lsn()
+    number, path = next(reversed(files.items()))
+    with disk_errors(path, "repairing"):
+        marks = _boundaries(path)
+        if path.name.endswith(PARTIAL):
+            tail.go_to(number)
+            matched, offset = _match(tail, marks)
+            marks = marks[:matched]
+            kept = marks[-1][0] if marks else 0
+            if kept < path.stat().st_size:
+                _shorten(path, kept)
+            tail.go_to(number, offset)
+        elif marks and marks[-1][1].mark is Mark.SWITCH:
+            tail.follow(marks[-1][1].lsn)
+        else:
+            raise StateError(
+                f"{path} does not end with a line that closes it",
+                hint=f"Remove {path.name}: it is made again from its change file.",
+            )
+    positions = [mark.lsn for _, mark in marks if mark.mark in {Mark.COMMIT, Mark.KEEPALIVE, Mark.ENDPOS}]
+    return max(positions, default=Lsn())
+
+
+def _shorten(path: Path, size: int) -> None:
+    """By a new file in the place of the old one: who is reading that can tell, and begins again."""
+    aside = path.with_name(f".{path.name}")
+    with path.open("rb") as old, aside.open("wb") as new:
+        left = size
+        while left:
+            left -= new.write(old.read(min(left, _COPY_BYTES)))
+    publish(aside, path)
+
+
+def _boundaries(path: Path) -> list[tuple[int, MarkLine]]:
+    """Lines of an SQL file that end something, with the byte behind each."""
+    found: list[tuple[int, MarkLine]] = []
+    end = 0
+    with path.open("rb") as file:
+        for line in file:
+            end += len(line)
+            if line.endswith(b"\n") and line[:1] in b"CR-":
+                mark = read_mark(line)
+                if mark is not None and mark.mark in BOUNDARIES:
+                    found.append((end, mark))
+    return found
+
+
+def _match(tail: Tail, marks: list[tuple[int, MarkLine]]) -> tuple[int, int]:
+    """How many of the marks the change file has too, and the byte behind the line of the last one.
+
+    A change file whose last lines a power failure took has others in their place: keepalives come at other times.
+    """
+    matched, offset, position = 0, 0, 0
+    while block := tail.read():
+        for line in block.splitlines(keepends=True):
+            position += len(line)
+            found = read_line(line)
+            if found.action not in _BOUNDARY_ACTIONS:
+                continue
+            if matched == len(marks) or not _is_same(marks[matched][1], found):
+                return matched, offset
+            matched, offset = matched + 1, position
+    return matched, offset
+
+
+def _is_same(mark: MarkLine, line: Line) -> bool:
+    return mark.lsn == line.position and mark.mark.name[0] == {"X": "S"}.get(line.action, line.action)

@@ -1,0 +1,66 @@
+"""What a stream of changes does not carry, once everything up to the end position is applied: sequences and views.
+
+Reads the source, writes the target. Sequences get the values that the source's have now, never less than the target's
+own; materialized views that were refreshed on the source since the copy are refreshed. Can be run again at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from typing import Final
+
+from pgcopydb.bootstrap.matviews import mark_refreshed, refresh_matviews
+from pgcopydb.bootstrap.queries import query
+from pgcopydb.bootstrap.sequences import copy_sequences
+from pgcopydb.bootstrap.store import CatalogStore
+from pgcopydb.bootstrap.workers import Failures
+from pgcopydb.postgres.classify import server_errors
+from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.names import Name
+from pgcopydb.runtime.errors import PartialFailure
+from pgcopydb.runtime.failpoint import failpoint
+from pgcopydb.runtime.stop import Stop
+from pgcopydb.runtime.workdir import WorkDir
+
+logger = logging.getLogger(__name__)
+
+_THERE: Final = (
+    "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE c.relkind = 'S'"
+)
+
+
+def finish_views(source: Endpoint, target: Endpoint, workdir: WorkDir, stop: Stop) -> None:
+    """Refresh what the source has refreshed since the copy; what that was is in the catalog of the copy."""
+    if not workdir.exists():
+        logger.info("No copy was made in this work directory: materialized views are left as they are")
+        return
+    with workdir.lock(), closing(CatalogStore.create(workdir.catalog)) as store:
+        with source.connect_patiently("matviews", stop) as reader:
+            mark_refreshed(reader, store)
+        failures = Failures(stop, fail_fast=False)
+        refresh_matviews(store, target, 1, failures, stop)
+        if failures.all:
+            raise PartialFailure(
+                f"{len(failures.all)} materialized views could not be refreshed, the first was {failures.all[0].what}",
+                causes=[failure.error for failure in failures.all],
+            )
+
+
+def finish_sequences(source: Endpoint, target: Endpoint, stop: Stop) -> int:
+    """Set the sequences of the target to the source's values; how many."""
+    failpoint("follow.before_sequences")
+    with source.connect_patiently("sequences", stop) as reader, target.connect_patiently("sequences", stop) as writer:
+        with server_errors(Side.SOURCE, "reading which sequences there are"):
+            names = [Name(row[1], row[2]) for row in reader.execute(query("sequences")).fetchall()]
+        with server_errors(Side.TARGET, "reading which sequences there are"):
+            there = {Name(row[0], row[1]) for row in writer.execute(_THERE).fetchall()}
+        for name in names:
+            if name not in there:
+                logger.warning("sequence %s is not on the target; it was made on the source since the copy", name)
+        known = [name for name in names if name in there]
+        copy_sequences(reader, writer, known, stop)
+    logger.info("Set %d sequences to their current values on the source", len(known))
+    return len(known)

@@ -1,0 +1,57 @@
+"""``pgcopydb follow``."""
+
+from __future__ import annotations
+
+import typer
+
+from pgcopydb.apply.replay import OnConflict
+from pgcopydb.cli import options as o
+from pgcopydb.cli import stages
+from pgcopydb.daemon.stream import load_stream
+from pgcopydb.runtime.stop import stop_on_signals
+
+
+def follow(
+    *,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    endpos: o.Endpos = None,
+    on_conflict: o.OnConflictOption = OnConflict.ERROR,
+    replay_no_op_updates: o.ReplayNoOp = False,
+    _resume: o.ResumeAnyway = False,
+    verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Bring a target that was cloned to where the source is, and keep it there until the end position.
+
+    Needs the slot of an earlier `snapshot --follow` or `clone --follow` of the same work directory. It always goes on
+    where it was left; applying waits for `stream sentinel set apply` when the copy was made step by step.
+    """
+    o.begin_logging(verbose, notice, debug, trace, quiet)
+    source_info, target_info = o.servers(source, target)
+    workdir = o.workdir_of(directory)
+    with stop_on_signals() as stop:
+        following = stages.Following.between(
+            source_info,
+            target_info,
+            workdir,
+            stop,
+            flags=o.log_flags(verbose, notice, debug, trace, quiet),
+            apply_flags=["--on-conflict", on_conflict],
+            transform_flags=["--replay-no-op-updates"] if replay_no_op_updates else [],
+        )
+        stream = load_stream(workdir)
+        with workdir.lock("follow"):
+            stages.set_endpos(following, stream, endpos)
+            supervisor = following.supervisor(stream, stages.ALL)
+            supervisor.start()
+            supervisor.wait()
+            stages.finish(following, stream, supervisor, sequences=True)
+
+
+def register(app: typer.Typer) -> None:
+    app.command("follow")(follow)

@@ -1,0 +1,99 @@
+"""``clone --follow``: the copy and the stream of changes as one run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pgcopydb.bootstrap.snapshot import offered_snapshot
+from pgcopydb.cli import stages
+from pgcopydb.daemon.slot import StreamOptions, clean_up, make_ready, make_slot
+from pgcopydb.daemon.stream import Stream, find_stream
+from pgcopydb.daemon.supervise import Supervisor
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.postgres.replication import ReplicationSession
+from pgcopydb.runtime.errors import Stopped
+from pgcopydb.runtime.failpoint import failpoint
+from pgcopydb.runtime.stop import StopMode
+
+logger = logging.getLogger("pgcopydb.cli")
+
+
+@dataclass(slots=True)
+class Migration:
+    """One run: ``begin`` before rows are read, ``finish`` when they are in."""
+
+    following: stages.Following
+    options: StreamOptions
+    endpos: Lsn | None
+    _stream: Stream | None = None
+    _supervisor: Supervisor | None = None
+    _session: ReplicationSession | None = field(default=None, repr=False)
+
+    @contextmanager
+    def running(self, *, restart: bool) -> Iterator[None]:
+        """Hold the work directory; when the block is left no stage is running."""
+        workdir = self.following.workdir
+        workdir.create()
+        with workdir.lock("follow"):
+            if restart:
+                self._clean_up()
+            try:
+                yield
+            except BaseException as error:
+                self.following.stop.request(StopMode.GRACEFUL)
+                self._close()
+                if isinstance(error, Stopped) and self._supervisor is not None:
+                    # A stage that gave up is why the copy was stopped.
+                    self._supervisor.wait()
+                raise
+            finally:
+                self._close()
+
+    def begin(self) -> str | None:
+        """Make the slot unless it is there, and begin to receive; the slot's snapshot when it is new."""
+        following = self.following
+        stream = find_stream(following.workdir)
+        offered = offered_snapshot(following.workdir)
+        copying = following.workdir.copy_began()
+        if stream is not None and not copying and offered is None:
+            logger.info("An earlier run made slot %s and copied nothing: beginning again", stream.slot)
+            self._clean_up()
+            stream = None
+        if stream is None:
+            stream, self._session = make_slot(following.source, following.workdir, self.options)
+        self._stream = make_ready(stream, following.source, following.target, following.workdir, self.endpos or Lsn())
+        stages.set_endpos(following, self._stream, self.endpos)
+        self._start()
+        return None if self._session is None else stream.snapshot
+
+    def finish(self) -> None:
+        """The copy is complete: apply what has happened since, and go on until the end position."""
+        following = self.following
+        if self._stream is None:
+            self.begin()
+        assert self._stream is not None  # noqa: S101  begin() sets both
+        assert self._supervisor is not None  # noqa: S101
+        failpoint("follow.after_copy")
+        stages.allow_apply(following, self._stream)
+        logger.info("The copy is complete: applying changes")
+        self._supervisor.wait()
+        stages.finish(following, self._stream, self._supervisor, sequences=True)
+
+    def _start(self) -> None:
+        assert self._stream is not None  # noqa: S101  begin() sets it
+        self._supervisor = self.following.supervisor(self._stream, stages.ALL)
+        self._supervisor.start()
+
+    def _clean_up(self) -> None:
+        following = self.following
+        clean_up(following.source, following.target, following.workdir, self.options.slot, self.options.origin)
+
+    def _close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+        if self._supervisor is not None:
+            self._supervisor.join()

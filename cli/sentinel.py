@@ -1,0 +1,181 @@
+"""``pgcopydb stream sentinel …``: steer a migration, and see where it is."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Annotated, Optional
+
+import orjson
+import typer
+
+from pgcopydb.cli import options as o
+from pgcopydb.cli.groups import command_group
+from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
+from pgcopydb.daemon.slot import sentinel_of
+from pgcopydb.daemon.stream import find_stream
+from pgcopydb.postgres.classify import server_errors
+from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.conninfo import ConnInfo, Side
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.runtime.errors import UsageError
+
+logger = logging.getLogger("pgcopydb.cli")
+
+Position = Annotated[Lsn, typer.Argument(parser=o.lsn_option, metavar="LSN", help="A WAL position of the source.")]
+MaybePosition = Annotated[
+    Optional[Lsn],  # noqa: UP045  typer reads this form on every Python that is supported
+    typer.Argument(parser=o.lsn_option, metavar="[LSN]", help="A WAL position of the source."),
+]
+Current = Annotated[bool, typer.Option("--current", "-C", help="Where the source's WAL is flushed to right now.")]
+
+
+def _open(source: str | None, target: str | None, directory: o.Directory) -> tuple[Sentinel, Endpoint]:
+    """The sentinel, wherever the work directory says that it is: on the source unless that is a standby."""
+    endpoint = Endpoint(o.server(Side.SOURCE, source), secrets.token_hex(4))
+    stream = find_stream(o.workdir_of(directory))
+    other = Endpoint(ConnInfo.parse(Side.TARGET, target), secrets.token_hex(4)) if target else None
+    if stream is not None:
+        return sentinel_of(stream, endpoint, other), endpoint
+    with endpoint.connect("sentinel") as connection, server_errors(Side.SOURCE, "asking whether it is a standby"):
+        row = connection.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
+    return Sentinel(other if row and row[0] and other is not None else endpoint), endpoint
+
+
+def setup(
+    startpos: Position,
+    endpos: Position,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
+) -> None:
+    """Make the sentinel by hand, or overwrite it."""
+    o.begin_logging(verbose, quiet=quiet)
+    _open(source, target, directory)[0].create(startpos, endpos)
+
+
+def get(
+    *,
+    startpos: Annotated[bool, typer.Option("--startpos", "-s", help="Print this value only.")] = False,
+    endpos: Annotated[bool, typer.Option("--endpos", "-e", help="Print this value only.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", "-a", help="Print this value only.")] = False,
+    write_lsn: Annotated[bool, typer.Option("--write-lsn", "-w", help="Print this value only.")] = False,
+    flush_lsn: Annotated[bool, typer.Option("--flush-lsn", "-f", help="Print this value only.")] = False,
+    replay_lsn: Annotated[bool, typer.Option("--replay-lsn", "-r", help="Print this value only.")] = False,
+    json: Annotated[bool, typer.Option("--json", "-J", help="Print JSON.")] = False,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
+) -> None:
+    """Print what the sentinel says."""
+    o.begin_logging(verbose, quiet=quiet)
+    asked = {
+        "startpos": startpos,
+        "endpos": endpos,
+        "apply": apply,
+        "write_lsn": write_lsn,
+        "flush_lsn": flush_lsn,
+        "replay_lsn": replay_lsn,
+    }
+    chosen = [name for name, wanted in asked.items() if wanted]
+    if len(chosen) > 1:
+        raise UsageError(f"only one of {', '.join(chosen)} can be asked for", hint="Leave them out to see all.")
+    values = _values(_open(source, target, directory)[0].read())
+    if chosen:
+        values = {chosen[0]: values[chosen[0]]}
+    if json:
+        typer.echo(orjson.dumps(values))
+        return
+    for name, value in values.items():
+        text = ("enabled" if value else "disabled") if isinstance(value, bool) else value
+        typer.echo(text if chosen else f"{name:<15} {text}")
+
+
+def _values(row: SentinelRow) -> dict[str, str | bool]:
+    return {name: value if isinstance(value, bool) else str(value) for name, value in row._asdict().items()}
+
+
+def set_startpos(
+    startpos: Position,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
+) -> None:
+    """Record where streaming began."""
+    o.begin_logging(verbose, quiet=quiet)
+    _open(source, target, directory)[0].set_startpos(startpos)
+    typer.echo(startpos)
+
+
+def set_endpos(
+    endpos: MaybePosition = None,
+    current: Current = False,
+    json: o.Json = False,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
+) -> None:
+    """Say where the migration ends, and print it. Stop writes on the source first; then give --current."""
+    o.begin_logging(verbose, quiet=quiet)
+    if (endpos is None) != current:
+        raise UsageError("give either an LSN or --current", hint="--current takes the source's position of now.")
+    sentinel, endpoint = _open(source, target, directory)
+    position = endpos if endpos is not None else _current(endpoint)
+    sentinel.set_endpos(position)
+    typer.echo(orjson.dumps({"endpos": str(position)}) if json else position)
+
+
+def _current(endpoint: Endpoint) -> Lsn:
+    with endpoint.connect("sentinel") as connection, server_errors(Side.SOURCE, "asking where its WAL is"):
+        row = connection.execute(
+            "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
+            " ELSE pg_catalog.pg_current_wal_flush_lsn() END"
+        ).fetchone()
+    assert row is not None  # noqa: S101  a query without FROM returns one row
+    return Lsn.parse(str(row[0]))
+
+
+def set_apply(
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
+) -> None:
+    """Let changes be applied: the copy is complete."""
+    o.begin_logging(verbose, quiet=quiet)
+    _open(source, target, directory)[0].set_apply(apply=True)
+
+
+def set_prefetch(
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
+) -> None:
+    """Only receive and transform from now on; nothing is applied until `set apply`."""
+    o.begin_logging(verbose, quiet=quiet)
+    _open(source, target, directory)[0].set_apply(apply=False)
+
+
+def group() -> typer.Typer:
+    """The commands, below ``stream``."""
+    commands = command_group("Steer a running migration, and see where it is.")
+    commands.command("setup")(setup)
+    commands.command("get")(get)
+    setters = command_group("Change what a running migration heeds.")
+    setters.command("startpos")(set_startpos)
+    setters.command("endpos")(set_endpos)
+    setters.command("apply")(set_apply)
+    setters.command("prefetch")(set_prefetch)
+    commands.add_typer(setters, name="set")
+    return commands

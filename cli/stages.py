@@ -1,0 +1,122 @@
+"""The stages of following changes, as the commands of this program start them and put them together."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from pgcopydb.bootstrap.after_follow import finish_sequences, finish_views
+from pgcopydb.daemon.backlog import transactions_between
+from pgcopydb.daemon.sentinel import Sentinel
+from pgcopydb.daemon.slot import sentinel_of
+from pgcopydb.daemon.stream import Stream
+from pgcopydb.daemon.supervise import Supervisor
+from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.conninfo import ConnInfo, Side
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.runtime.errors import PgcopydbError, Stopped
+from pgcopydb.runtime.stop import Stop
+from pgcopydb.runtime.workdir import WorkDir
+
+logger = logging.getLogger("pgcopydb.cli")
+
+RECEIVE = ("receive",)
+RECEIVE_AND_TRANSFORM = ("receive", "transform")
+TRANSFORM_AND_APPLY = ("transform", "apply")
+ALL = ("receive", "transform", "apply")
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """What a command that follows changes knows."""
+
+    source: Endpoint
+    target: Endpoint
+    workdir: WorkDir
+    stop: Stop
+    flags: Sequence[str]
+    """Of the stages' command lines: how they log."""
+    apply_flags: Sequence[str] = ()
+    transform_flags: Sequence[str] = ()
+
+    @classmethod
+    def between(
+        cls, source: ConnInfo, target: ConnInfo, workdir: WorkDir, stop: Stop, **flags: Sequence[str]
+    ) -> Following:
+        run_id = secrets.token_hex(4)
+        return cls(Endpoint(source, run_id), Endpoint(target, run_id), workdir, stop, **flags)
+
+    def sentinel(self, stream: Stream, role: str = "sentinel") -> Sentinel:
+        return sentinel_of(stream, self.source, self.target, role)
+
+    def supervisor(self, stream: Stream, stages: Sequence[str]) -> Supervisor:
+        more = {"apply": self.apply_flags, "transform": self.transform_flags}
+        commands = {
+            name: ["stream", name, "--dir", str(self.workdir.top), *self.flags, *more.get(name, ())] for name in stages
+        }
+        environment = {
+            **os.environ,
+            Side.SOURCE.variable: self.source.info.text(),
+            Side.TARGET.variable: self.target.info.text(),
+        }
+        return Supervisor(commands, environment, self.sentinel(stream, "supervisor"), self.stop)
+
+
+def set_endpos(following: Following, stream: Stream, endpos: Lsn | None) -> None:
+    """What ``--endpos`` of a command asks for."""
+    if endpos is None:
+        return
+    sentinel = following.sentinel(stream)
+    before = sentinel.read().endpos
+    if before and before != endpos:
+        logger.warning("The sentinel's endpos was %s, it is %s now", before, endpos)
+    sentinel.set_endpos(endpos)
+    sentinel.close()
+
+
+def allow_apply(following: Following, stream: Stream) -> None:
+    sentinel = following.sentinel(stream)
+    sentinel.set_apply(apply=True)
+    sentinel.close()
+
+
+def finish(following: Following, stream: Stream, supervisor: Supervisor, *, sequences: bool) -> None:
+    """What follows when the stages have ended. Raises ``Stopped`` when that was not at the end position."""
+    sentinel = following.sentinel(stream)
+    row = sentinel.read()
+    sentinel.close()
+    if not supervisor.reached:
+        left = transactions_between(following.workdir.changes, stream.segment_size, row.replay_lsn, row.endpos)
+        raise Stopped(
+            f"stopped before the end position: applied up to {row.replay_lsn}, {left} received transactions remain",
+            hint="Continue with --resume.",
+        )
+    if sequences:
+        finish_sequences(following.source, following.target, following.stop)
+        finish_views(following.source, following.target, following.workdir, following.stop)
+    _say_result(following.workdir, row.endpos, row.replay_lsn)
+
+
+def _say_result(workdir: WorkDir, endpos: Lsn, replayed: Lsn) -> None:
+    result = orjson.loads(workdir.apply_result.read_bytes())
+    conflicts = int(result["conflicts"])
+    logger.info(
+        "Reached %s: the target is at %s, %d transactions and %d rows were applied, the last one was committed on the "
+        "source at %s, %d conflicts",
+        endpos,
+        replayed,
+        result["transactions"],
+        result["rows"],
+        result["last_commit"] or "no time",
+        conflicts,
+    )
+    if conflicts:
+        raise PgcopydbError(
+            f"{conflicts} changes did not find the rows on the target that they found on the source",
+            hint="The log names each; compare both sides with `pgcopydb compare data`.",
+        )

@@ -1,0 +1,342 @@
+"""``pgcopydb stream …``: the parts of following changes, one by one."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Annotated, Optional, cast
+
+import orjson
+import typer
+
+from pgcopydb.apply import apply_stage, transform_stage
+from pgcopydb.apply.catalog import Catalogs
+from pgcopydb.apply.pipe import apply_pipe, transform_pipe
+from pgcopydb.apply.replay import OnConflict
+from pgcopydb.cli import options as o
+from pgcopydb.cli import sentinel, stages
+from pgcopydb.cli.groups import command_group
+from pgcopydb.daemon.plugins import PluginChoice
+from pgcopydb.daemon.progress import Progress
+from pgcopydb.daemon.receive_stage import SERVICE as RECEIVE
+from pgcopydb.daemon.receive_stage import print_stage, receive_stage
+from pgcopydb.daemon.slot import StreamOptions, clean_up, make_ready, make_slot, sentinel_of
+from pgcopydb.daemon.stream import DEFAULT_NAME, find_stream, load_stream
+from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.conninfo import ConnInfo, Side
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.runtime.durable import disk_errors
+from pgcopydb.runtime.errors import Stopped
+from pgcopydb.runtime.stop import stop_on_signals
+
+JsonFile = Annotated[
+    Optional[str],  # noqa: UP045  typer reads this form on every Python that is supported
+    typer.Argument(metavar="[JSON]", help="A change file, or - for stdin. (default: all of the work directory)"),
+]
+SqlFile = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Argument(metavar="[SQL]", help="An SQL file, or - for the standard stream. (default: the work directory's)"),
+]
+
+
+@contextmanager
+def _opened(name: str, mode: str) -> Iterator[IO[bytes]]:
+    if name == "-":
+        yield sys.stdin.buffer if mode == "rb" else sys.stdout.buffer
+        return
+    with disk_errors(Path(name), "opening"), Path(name).open(mode) as file:
+        yield cast("IO[bytes]", file)
+
+
+def _endpoint(side: Side, text: str | None) -> Endpoint:
+    return Endpoint(o.server(side, text), secrets.token_hex(4))
+
+
+def _optional_target(text: str | None) -> Endpoint | None:
+    """Receiving needs no target, unless the sentinel is there."""
+    return Endpoint(ConnInfo.parse(Side.TARGET, text), secrets.token_hex(4)) if text else None
+
+
+def setup(
+    *,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    plugin: o.PluginOption = PluginChoice.AUTO,
+    wal2json_numeric_as_string: o.NumericAsString = False,
+    wal2json_lossy_nan: o.LossyNan = False,
+    slot_name: o.SlotName = DEFAULT_NAME,
+    origin: o.OriginName = DEFAULT_NAME,
+    endpos: o.Endpos = None,
+    json: o.Json = False,
+    verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Make what following changes needs: the slot unless `snapshot --follow` made it, the sentinel and the origin."""
+    o.begin_logging(verbose, notice, debug, trace, quiet)
+    source_end, target_end = _endpoint(Side.SOURCE, source), _endpoint(Side.TARGET, target)
+    workdir = o.workdir_of(directory)
+    workdir.create()
+    with workdir.lock("setup"):
+        stream = find_stream(workdir)
+        if stream is None or not stream.consistent_point:
+            chosen = StreamOptions(
+                plugin.plugin, slot_name, origin, wal2json_numeric_as_string, lossy_nan=wal2json_lossy_nan
+            )
+            stream, session = make_slot(source_end, workdir, chosen)
+            session.close()
+        stream = make_ready(stream, source_end, target_end, workdir, endpos or Lsn())
+    if json:
+        typer.echo(orjson.dumps(stream.describe()))
+    else:
+        for name, value in stream.describe().items():
+            typer.echo(f"{name:<18} {value}")
+
+
+def cleanup(
+    *,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    slot_name: o.SlotName = DEFAULT_NAME,
+    origin: o.OriginName = DEFAULT_NAME,
+    json: o.Json = False,
+    verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Remove slot, publications, sentinel, origin and the files of changes, and say what was removed.
+
+    Can be run after a run that was aborted, and again. A migration that is running is not touched.
+    """
+    o.begin_logging(verbose, notice, debug, trace, quiet)
+    source_end, target_end = _endpoint(Side.SOURCE, source), _endpoint(Side.TARGET, target)
+    workdir = o.workdir_of(directory)
+    workdir.create()
+    with workdir.lock("follow"), workdir.lock("receive"), workdir.lock("transform"), workdir.lock("apply"):
+        removed = clean_up(source_end, target_end, workdir, slot_name, origin)
+    if json:
+        typer.echo(orjson.dumps({"removed": removed}))
+    else:
+        for what in removed or ["nothing: there was nothing to remove"]:
+            typer.echo(f"Removed {what}")
+
+
+def receive(
+    *,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    endpos: o.Endpos = None,
+    to_stdout: o.ToStdout = False,
+    verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Receive changes into JSON files, or to stdout, until the end position."""
+    o.begin_logging(verbose, notice, debug, trace, quiet)
+    source_end = _endpoint(Side.SOURCE, source)
+    workdir = o.workdir_of(directory)
+    stream = load_stream(workdir)
+    with stop_on_signals() as stop:
+        sentinel_here = sentinel_of(stream, source_end, _optional_target(target))
+        if endpos is not None:
+            sentinel_here.set_endpos(endpos)
+        if to_stdout:
+            with workdir.lock(RECEIVE):
+                print_stage(source_end, sentinel_here, stream, stop, sys.stdout.buffer)
+        else:
+            receive_stage(source_end, sentinel_here, workdir, stream, stop)
+
+
+def transform(
+    json_file: JsonFile = None,
+    sql_file: SqlFile = None,
+    *,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    replay_no_op_updates: o.ReplayNoOp = False,
+    verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Turn JSON files into SQL files as they grow, until the end position; or one file, or stdin (-)."""
+    o.begin_logging(verbose, notice, debug, trace, quiet)
+    source_end, target_end = _endpoint(Side.SOURCE, source), _endpoint(Side.TARGET, target)
+    workdir = o.workdir_of(directory)
+    stream = load_stream(workdir)
+    if json_file is not None:
+        with ExitStack() as stack:
+            catalogs = Catalogs(
+                stack.enter_context(source_end.connect("transform")),
+                stack.enter_context(target_end.connect("transform")),
+            )
+            lines = stack.enter_context(_opened(json_file, "rb"))
+            out = stack.enter_context(_opened(sql_file or "-", "wb"))
+            transform_pipe(lines, out, catalogs, stream.plugin, name=json_file, keep_no_op=replay_no_op_updates)
+        return
+    with stop_on_signals() as stop:
+        transform_stage.transform_stage(
+            transform_stage.Stage(
+                source_end,
+                target_end,
+                sentinel_of(stream, source_end, target_end),
+                workdir,
+                stream,
+                stop,
+                keep_no_op=replay_no_op_updates,
+            )
+        )
+
+
+def apply(
+    sql_file: SqlFile = None,
+    *,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    endpos: o.Endpos = None,
+    on_conflict: o.OnConflictOption = OnConflict.ERROR,
+    verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Apply SQL files to the target as they grow, until the end position; or one file, or stdin (-).
+
+    The target knows what it has: nothing is applied twice, whatever is fed in.
+    """
+    o.begin_logging(verbose, notice, debug, trace, quiet)
+    target_end = _endpoint(Side.TARGET, target)
+    workdir = o.workdir_of(directory)
+    stream = load_stream(workdir)
+    if sql_file is not None:
+        with (
+            stop_on_signals() as stop,
+            workdir.lock(apply_stage.SERVICE),
+            apply_stage.connect_for_apply(target_end) as connection,
+            _opened(sql_file, "rb") as lines,
+        ):
+            progress = Progress(stream.origin, stream.tracking)
+            apply_pipe(connection, progress, lines.fileno(), on_conflict, stop, endpos or Lsn())
+        return
+    source_end = _endpoint(Side.SOURCE, source)
+    with stop_on_signals() as stop:
+        sentinel_here = sentinel_of(stream, source_end, target_end)
+        if endpos is not None:
+            sentinel_here.set_endpos(endpos)
+        stage = apply_stage.Stage(target_end, sentinel_here, workdir, stream, stop, on_conflict)
+        apply_stage.run_apply(stage)
+
+
+def prefetch(
+    *,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    endpos: o.Endpos = None,
+    replay_no_op_updates: o.ReplayNoOp = False,
+    verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Receive and transform until the end position; nothing is applied."""
+    o.begin_logging(verbose, notice, debug, trace, quiet)
+    flags = o.log_flags(verbose, notice, debug, trace, quiet)
+    _run(source, target, directory, endpos, stages.RECEIVE_AND_TRANSFORM, flags, ((), _no_op(replay_no_op_updates)))
+
+
+def catchup(
+    *,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    endpos: o.Endpos = None,
+    on_conflict: o.OnConflictOption = OnConflict.ERROR,
+    replay_no_op_updates: o.ReplayNoOp = False,
+    verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Transform and apply what was received, until the end position; nothing is received."""
+    o.begin_logging(verbose, notice, debug, trace, quiet)
+    flags = o.log_flags(verbose, notice, debug, trace, quiet)
+    more = (("--on-conflict", on_conflict), _no_op(replay_no_op_updates))
+    _run(source, target, directory, endpos, stages.TRANSFORM_AND_APPLY, flags, more)
+
+
+def replay(
+    *,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    endpos: o.Endpos = None,
+    on_conflict: o.OnConflictOption = OnConflict.ERROR,
+    replay_no_op_updates: o.ReplayNoOp = False,
+    verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Receive, transform and apply until the end position."""
+    o.begin_logging(verbose, notice, debug, trace, quiet)
+    flags = o.log_flags(verbose, notice, debug, trace, quiet)
+    more = (("--on-conflict", on_conflict), _no_op(replay_no_op_updates))
+    _run(source, target, directory, endpos, stages.ALL, flags, more)
+
+
+def _no_op(wanted: bool) -> tuple[str, ...]:
+    return ("--replay-no-op-updates",) if wanted else ()
+
+
+def _run(
+    source: str | None,
+    target: str | None,
+    directory: o.Directory,
+    endpos: Lsn | None,
+    names: tuple[str, ...],
+    flags: list[str],
+    more: tuple[tuple[str, ...], tuple[str, ...]],
+) -> None:
+    source_info, target_info = o.servers(source, target)
+    workdir = o.workdir_of(directory)
+    stream = load_stream(workdir)
+    with stop_on_signals() as stop, workdir.lock("follow"):
+        following = stages.Following.between(
+            source_info, target_info, workdir, stop, flags=flags, apply_flags=more[0], transform_flags=more[1]
+        )
+        stages.set_endpos(following, stream, endpos)
+        supervisor = following.supervisor(stream, names)
+        supervisor.start()
+        supervisor.wait()
+        if "apply" in names:
+            stages.finish(following, stream, supervisor, sequences=False)
+        elif not supervisor.reached:
+            raise Stopped("stopped before the end position", hint="Continue with the same command.")
+
+
+def register(app: typer.Typer) -> None:
+    group = command_group("Follow changes step by step.")
+    for command in (setup, cleanup, receive, transform, apply, prefetch, catchup, replay):
+        group.command(command.__name__)(command)
+    group.add_typer(sentinel.group(), name="sentinel")
+    app.add_typer(group, name="stream")

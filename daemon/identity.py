@@ -1,0 +1,83 @@
+"""Which tables of the source can be followed, and how: by what identifies their rows.
+
+Reads the source's catalogs (PostgreSQL documentation, "ALTER TABLE … REPLICA IDENTITY"). A table without a usable
+replica identity can only be inserted into and truncated as far as followers can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pgcopydb.postgres.classify import server_errors
+from pgcopydb.postgres.connect import Connection
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.names import Name
+
+_TABLES: Final = """
+SELECT n.nspname, c.relname, c.relkind = 'p',
+       CASE c.relreplident
+            WHEN 'f' THEN true
+            WHEN 'd' THEN EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary
+                                        AND i.indimmediate)
+            WHEN 'i' THEN EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)
+            ELSE false
+       END
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+   AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcopydb')
+   AND NOT EXISTS (
+       SELECT FROM pg_catalog.pg_depend d
+        WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+ ORDER BY 1, 2
+"""
+_INEXACT: Final = """
+SELECT DISTINCT n.nspname, c.relname
+  FROM pg_catalog.pg_attribute a
+  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+ WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND a.attnum > 0 AND NOT a.attisdropped
+   AND coalesce(nullif(t.typbasetype, 0), t.oid) IN ('float4'::regtype, 'float8'::regtype, 'numeric'::regtype)
+   AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcopydb')
+ ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedTable:
+    """``identified``: UPDATE and DELETE can be followed."""
+
+    name: Name
+    partitioned: bool
+    identified: bool
+
+
+def followed_tables(source: Connection) -> list[FollowedTable]:
+    """All that may be written to and are permanent."""
+    with server_errors(Side.SOURCE, "reading which tables can be followed"):
+        rows = source.execute(_TABLES).fetchall()
+    return [FollowedTable(Name(row[0], row[1]), row[2], row[3]) for row in rows]
+
+
+def without_identity(tables: Sequence[FollowedTable]) -> list[Name]:
+    """Tables whose UPDATE and DELETE nothing tells apart."""
+    return [table.name for table in tables if not table.identified and not table.partitioned]
+
+
+def tables_that_may_hold_nan(source: Connection) -> list[Name]:
+    """Tables with a column of a type that has NaN and infinities: float4, float8, numeric, or a domain over one."""
+    with server_errors(Side.SOURCE, "looking for columns that may hold NaN"):
+        return [Name(row[0], row[1]) for row in source.execute(_INEXACT).fetchall()]
+
+
+def publication_members(tables: Sequence[FollowedTable]) -> tuple[list[Name], list[Name]]:
+    """Members of the publication of all changes, and of the one of inserts alone.
+
+    Publishing an UPDATE of a table without an identity makes the source's own UPDATE fail, so those are kept apart.
+    A partitioned table with a primary key brings its partitions, those made later too.
+    """
+    everything = [table.name for table in tables if table.identified]
+    return everything, without_identity(tables)

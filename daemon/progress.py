@@ -1,0 +1,151 @@
+"""How far the target is, as the target itself knows it: committed together with the changes.
+
+By a replication origin (PostgreSQL documentation, "Replication Progress Tracking"), or where the role may not use one,
+as on managed services, by a row of ``pgcopydb.progress`` on the target. What is true of ``durable``: the position that
+it returns survives a crash of the target.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+
+from pgcopydb.postgres.classify import classify, server_errors
+from pgcopydb.postgres.connect import Connection
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.postgres.names import quote_literal
+from pgcopydb.runtime.errors import Kind, StateError, TargetError
+
+logger = logging.getLogger(__name__)
+
+ORIGIN: Final = "origin"
+TABLE: Final = "table"
+
+_CREATE_TABLE: Final = """
+CREATE SCHEMA IF NOT EXISTS pgcopydb;
+CREATE TABLE IF NOT EXISTS pgcopydb.progress (
+    origin text PRIMARY KEY, lsn pg_lsn NOT NULL, committed timestamptz);
+"""
+_IN_USE: Final = "55006"
+_REFUSED: Final = frozenset({"42501", "53400", "55000"})
+"""No privilege; no free replication state slot; origins are switched off (max_replication_slots is 0)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One stream's progress on the target. ``tracking`` is ``origin`` or ``table``."""
+
+    origin: str
+    tracking: str
+
+    def begin_session(self, connection: Connection) -> None:
+        """Make this session the one that advances the progress. ``Kind.RETRY`` while another one still does."""
+        if self.tracking == ORIGIN:
+            query, values = "SELECT pg_catalog.pg_replication_origin_session_setup(%s)", (self.origin,)
+        else:
+            query = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtext(%s))"
+            values = (f"pgcopydb progress {self.origin}",)
+        try:
+            row = connection.execute(query, values).fetchone()
+        except psycopg.Error as exc:
+            if exc.sqlstate != _IN_USE:
+                raise classify(Side.TARGET, exc, f"using replication origin {self.origin}") from exc
+            row = (False,)
+        if row is not None and row[0] is False:
+            raise TargetError(
+                f"another session on the target is applying changes for {self.origin}",
+                hint="If this lasts, look for its process in pg_stat_activity: application_name begins with pgcopydb.",
+                kind=Kind.RETRY,
+                sqlstate=_IN_USE,
+            )
+
+    def statement(self, position: Lsn, committed: str | None) -> str:
+        """What records within a transaction that it brings the target to ``position``."""
+        timestamp = quote_literal(committed or "epoch")
+        if self.tracking == ORIGIN:
+            return f"SELECT pg_catalog.pg_replication_origin_xact_setup('{position}', {timestamp});"
+        return (
+            f"UPDATE pgcopydb.progress SET lsn = '{position}', committed = {timestamp}"  # noqa: S608  literals
+            f" WHERE origin = {quote_literal(self.origin)};"
+        )
+
+    def durable(self, connection: Connection) -> Lsn:
+        """How far the target is, flushed to its disk. Raises ``StateError`` when nothing is recorded."""
+        with server_errors(Side.TARGET, "reading the progress of the target"):
+            if self.tracking == ORIGIN:
+                query, values = "SELECT pg_catalog.pg_replication_origin_progress(%s, true)", (self.origin,)
+                row = connection.execute(query, values).fetchone()
+                return Lsn.parse(str(row[0])) if row and row[0] else Lsn()
+            with connection.transaction():
+                # This commit waits for the disk, and whatever was committed before it is there then too.
+                connection.execute("SET LOCAL synchronous_commit = 'local'")
+                row = connection.execute(
+                    "UPDATE pgcopydb.progress SET lsn = lsn WHERE origin = %s RETURNING lsn", (self.origin,)
+                ).fetchone()
+        if row is None:
+            raise StateError(
+                f"pgcopydb.progress on the target has no row for {self.origin}",
+                hint="It was removed, and with it the knowledge of what was applied: begin again.",
+            )
+        return Lsn.parse(str(row[0]))
+
+
+def create_progress(connection: Connection, origin: str, start: Lsn) -> Progress:
+    """Begin to keep progress at ``start``. Raises ``StateError`` when the name is in use."""
+    with server_errors(Side.TARGET, f"looking for replication origin {origin}"):
+        there = connection.execute(
+            "SELECT FROM pg_catalog.pg_replication_origin WHERE roname = %s", (origin,)
+        ).fetchone()
+    if there is not None:
+        raise StateError(
+            f"replication origin {origin} is on the target already",
+            hint="Another migration uses it, or an earlier one was not cleaned up (`pgcopydb stream cleanup`); "
+            "--origin gives this one another name.",
+        )
+    try:
+        with connection.transaction():
+            connection.execute("SELECT pg_catalog.pg_replication_origin_create(%s)", (origin,))
+        connection.execute("SELECT pg_catalog.pg_replication_origin_advance(%s, %s)", (origin, str(start)))
+    except psycopg.Error as exc:
+        if exc.sqlstate not in _REFUSED:
+            raise classify(Side.TARGET, exc, f"creating replication origin {origin}") from exc
+        logger.info(
+            "The target refuses replication origins (%s): progress is kept in a table", exc.diag.message_primary
+        )
+        _drop_origin(connection, origin)
+        return _create_row(connection, origin, start)
+    return Progress(origin, ORIGIN)
+
+
+def _create_row(connection: Connection, origin: str, start: Lsn) -> Progress:
+    with server_errors(Side.TARGET, "creating pgcopydb.progress"):
+        connection.execute(_CREATE_TABLE)
+        connection.execute("INSERT INTO pgcopydb.progress (origin, lsn) VALUES (%s, %s)", (origin, str(start)))
+    return Progress(origin, TABLE)
+
+
+def drop_progress(connection: Connection, origin: str) -> bool:
+    """Remove the origin; whether there was one. The table goes with its schema."""
+    with server_errors(Side.TARGET, f"dropping replication origin {origin}"):
+        return _drop_origin(connection, origin)
+
+
+def _drop_origin(connection: Connection, origin: str) -> bool:
+    found = connection.execute("SELECT FROM pg_catalog.pg_replication_origin WHERE roname = %s", (origin,)).fetchone()
+    if found is None:
+        return False
+    try:
+        connection.execute("SELECT pg_catalog.pg_replication_origin_drop(%s)", (origin,))
+    except psycopg.Error as exc:
+        if exc.sqlstate != _IN_USE:
+            raise
+        raise TargetError(
+            f"replication origin {origin} is in use by a session on the target",
+            hint="Stop the pgcopydb that applies changes, then clean up again.",
+            sqlstate=exc.sqlstate,
+        ) from exc
+    return True

@@ -1,0 +1,136 @@
+"""The stage that receives: one process of its own, for as long as the migration runs.
+
+Reads the slot and the sentinel, writes the change files and the sentinel's positions. What is true when
+``receive_stage`` returns: a stop was requested, or everything up to the sentinel's end position is on disk. A lost
+connection is made again, however long that takes; a lost slot is an error.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Final
+
+from pgcopydb.daemon.control import SentinelControl
+from pgcopydb.daemon.pgoutput import PgoutputReader
+from pgcopydb.daemon.pgoutput import stream_options as pgoutput_options
+from pgcopydb.daemon.plugins import (
+    NUMERIC_AS_STRING,
+    TEST_DECODING_OPTIONS,
+    WAL2JSON_OPTIONS,
+    MessageReader,
+    Plugin,
+    read_test_decoding,
+    read_wal2json,
+)
+from pgcopydb.daemon.receive import Control, Receiver
+from pgcopydb.daemon.sentinel import Sentinel
+from pgcopydb.daemon.stream import Stream
+from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.postgres.replication import ReplicationSession
+from pgcopydb.runtime.errors import Kind, PgcopydbError, SourceError, StateError
+from pgcopydb.runtime.retry import persist
+from pgcopydb.runtime.stop import Stop
+from pgcopydb.runtime.workdir import WorkDir
+
+logger = logging.getLogger(__name__)
+
+SERVICE: Final = "receive"
+"""Name of the stage's lock in the work directory."""
+
+_IN_USE: Final = "55006"
+
+
+def stream_options(stream: Stream) -> Mapping[str, str]:
+    """The options of START_REPLICATION for a stream."""
+    if stream.plugin is Plugin.TEST_DECODING:
+        return TEST_DECODING_OPTIONS
+    if stream.plugin is Plugin.WAL2JSON:
+        return {**WAL2JSON_OPTIONS, **NUMERIC_AS_STRING} if stream.numeric_as_string else WAL2JSON_OPTIONS
+    return pgoutput_options(stream.publications)
+
+
+def message_reader(plugin: Plugin) -> MessageReader:
+    """A new reader for each session: pgoutput's remembers what it was told of relations."""
+    if plugin is Plugin.TEST_DECODING:
+        return read_test_decoding
+    return read_wal2json if plugin is Plugin.WAL2JSON else PgoutputReader()
+
+
+def receive_stage(source: Endpoint, sentinel: Sentinel, workdir: WorkDir, stream: Stream, stop: Stop) -> Lsn:
+    """Receive until the end position or a stop; where the files end."""
+    control = SentinelControl(sentinel)
+    receiver = Receiver(workdir.changes, stream.timeline, stream.segment_size, stream.consistent_point)
+    with workdir.lock(SERVICE):
+        persist(lambda: _receive(source, control, receiver, stream, stop), what="receiving changes", stop=stop)
+    if receiver.reached:
+        logger.info("Received everything up to %s: %d transactions", control.endpos, receiver.transactions)
+    return receiver.durable
+
+
+@dataclass(slots=True)
+class Printer(Receiver):
+    """Writes lines to a pipe instead of files. Nothing is acknowledged but what the target has."""
+
+    sink: IO[bytes] = field(default_factory=BytesIO)
+
+    def begin(self, confirmed: Lsn) -> Lsn:
+        self._xid, self._withheld = None, None
+        self.complete = max(self.complete, confirmed)
+        return self.complete
+
+    def _write(self, _lsn: Lsn, line: bytes) -> None:
+        self.sink.write(line)
+
+    def _flush(self) -> None:
+        self.sink.flush()
+
+    def _sync(self) -> None:
+        self._flush()
+
+    def _acknowledge(self, session: ReplicationSession, control: Control) -> None:
+        self.durable = control.replayed
+        super(Printer, self)._acknowledge(session, control)
+
+
+def print_stage(source: Endpoint, sentinel: Sentinel, stream: Stream, stop: Stop, sink: IO[bytes]) -> None:
+    """Write the lines of change files to a pipe, until the end position or a stop. A lost connection is an error:
+    whoever reads the pipe has part of a transaction then."""
+    control = SentinelControl(sentinel)
+    printer = Printer(Path(), stream.timeline, stream.segment_size, stream.consistent_point, sink=sink)
+    _receive(source, control, printer, stream, stop)
+
+
+def _receive(source: Endpoint, control: SentinelControl, receiver: Receiver, stream: Stream, stop: Stop) -> None:
+    control.open()
+    with ReplicationSession(source.info, source.title(SERVICE)) as session, stop.on_fast_stop(session.hang_up):
+        _check_server(session, stream)
+        logger.info("Receiving changes of slot %s (%s)", stream.slot, stream.plugin)
+        try:
+            receiver.run(session, stream.slot, stream_options(stream), message_reader(stream.plugin), stop, control)
+        except SourceError as error:
+            raise _in_use(error) if error.sqlstate == _IN_USE else error from error
+
+
+def _in_use(error: SourceError) -> PgcopydbError:
+    """The server may not have noticed yet that an earlier connection of ours is gone."""
+    return SourceError(
+        error.message,
+        hint="If this lasts, another program reads the slot: look for its process in pg_replication_slots.active_pid.",
+        kind=Kind.RETRY,
+        sqlstate=error.sqlstate,
+    )
+
+
+def _check_server(session: ReplicationSession, stream: Stream) -> None:
+    identity = session.identify()
+    if identity.system != stream.system:
+        raise StateError(
+            f"the source is another cluster (system identifier {identity.system}) than the slot was made on"
+            f" ({stream.system})",
+            hint="Check --source. A copy of the cluster that was restored elsewhere has other changes.",
+        )

@@ -1,0 +1,174 @@
+"""The sentinel: one row that an operator steers a running migration by, and reads its positions from.
+
+``pgcopydb.sentinel`` on the source, or on the target where the source is read-only; the columns are those of the C
+program. Every change of what an operator sets is announced (``NOTIFY``), so that stages need not ask again and again.
+Positions are reported by those who own them: ``write_lsn`` and ``flush_lsn`` by receive, ``replay_lsn`` by apply.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import psycopg
+
+from pgcopydb.postgres.classify import classify, server_errors
+from pgcopydb.postgres.connect import Connection, Endpoint
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.runtime.errors import StateError
+
+_CREATE: Final = """
+CREATE SCHEMA IF NOT EXISTS pgcopydb;
+CREATE TABLE IF NOT EXISTS pgcopydb.sentinel (
+    startpos pg_lsn NOT NULL, endpos pg_lsn NOT NULL, apply boolean NOT NULL,
+    write_lsn pg_lsn NOT NULL, flush_lsn pg_lsn NOT NULL, replay_lsn pg_lsn NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS sentinel_single_row ON pgcopydb.sentinel ((1));
+"""
+_COLUMNS: Final = "startpos, endpos, apply, write_lsn, flush_lsn, replay_lsn"
+_CHANNEL: Final = "pgcopydb_sentinel"
+_ZERO: Final = "0/0"
+_MISSING: Final = frozenset({"42P01", "3F000"})
+
+
+class SentinelRow(NamedTuple):
+    """0/0 stands for not set. ``apply``: the copy is complete and changes may be applied."""
+
+    startpos: Lsn
+    endpos: Lsn
+    apply: bool
+    write_lsn: Lsn
+    flush_lsn: Lsn
+    replay_lsn: Lsn
+
+
+@dataclass(slots=True)
+class Sentinel:
+    """One session with the sentinel, opened when it is first used; every act is a transaction of its own."""
+
+    endpoint: Endpoint
+    role: str = "sentinel"
+    _connection: Connection | None = None
+    _announced: bool = False
+    _listening: bool = False
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def create(self, startpos: Lsn, endpos: Lsn) -> None:
+        """Make it, with these values; one that is there already is overwritten."""
+        self._run(_CREATE)
+        self._run("DELETE FROM pgcopydb.sentinel")
+        self._run(
+            f"INSERT INTO pgcopydb.sentinel ({_COLUMNS}) VALUES (%s, %s, false, %s, %s, %s)",  # noqa: S608  constants
+            str(startpos),
+            str(endpos),
+            *(_ZERO, _ZERO, _ZERO),
+        )
+
+    def read(self) -> SentinelRow:
+        """Raises ``StateError`` when there is none."""
+        rows = self._run(f"SELECT {_COLUMNS} FROM pgcopydb.sentinel")  # noqa: S608  constants
+        if not rows:
+            raise self._missing()
+        startpos, endpos, apply, *positions = rows[0]
+        write_lsn, flush_lsn, replay_lsn = (Lsn.parse(str(position)) for position in positions)
+        return SentinelRow(
+            Lsn.parse(str(startpos)), Lsn.parse(str(endpos)), bool(apply), write_lsn, flush_lsn, replay_lsn
+        )
+
+    def set_startpos(self, position: Lsn) -> None:
+        self._steer("startpos", str(position))
+
+    def set_endpos(self, position: Lsn) -> None:
+        self._steer("endpos", str(position))
+
+    def set_apply(self, *, apply: bool) -> None:
+        self._steer("apply", apply)
+
+    def report_received(self, write_lsn: Lsn, flush_lsn: Lsn) -> None:
+        """What has been written to files, and what has been acknowledged."""
+        self._update("write_lsn = %s, flush_lsn = %s", str(write_lsn), str(flush_lsn))
+
+    def report_replayed(self, replay_lsn: Lsn) -> None:
+        """What is durable on the target. Announced, for receive acknowledges no further."""
+        self._update("replay_lsn = %s", str(replay_lsn))
+        self._announce()
+
+    def listen(self) -> None:
+        """From now on ``fileno`` becomes readable when something is announced, or the session is lost."""
+        self._listening = True
+        self.close()
+        self._connected()
+
+    def fileno(self) -> int:
+        return self._connected().fileno()
+
+    def was_announced(self) -> bool:
+        """Whether anything was announced since the last call. Raises when the session is lost."""
+        connection = self._connected()
+        try:
+            connection.pgconn.consume_input()
+            while connection.pgconn.notifies() is not None:
+                self._announced = True
+        except psycopg.Error as exc:
+            raise self._failed(exc) from exc
+        announced, self._announced = self._announced, False
+        return announced
+
+    def _steer(self, column: str, value: object) -> None:
+        self._update(f"{column} = %s", value)
+        self._announce()
+
+    def _announce(self) -> None:
+        self._run(f"NOTIFY {_CHANNEL}")
+
+    def _update(self, assignments: str, *values: object) -> None:
+        if not self._run(f"UPDATE pgcopydb.sentinel SET {assignments} RETURNING 1", *values):  # noqa: S608  constants
+            raise self._missing()
+
+    def _run(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+        connection = self._connected()
+        try:
+            cursor = connection.execute(statement.encode(), values or None)
+            return cursor.fetchall() if cursor.description is not None else []
+        except psycopg.Error as exc:
+            raise self._failed(exc) from exc
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self.endpoint.connect(self.role)
+            self._connection.add_notify_handler(self._noted)
+            if self._listening:
+                self._run(f"LISTEN {_CHANNEL}")
+                # What was announced before is not known.
+                self._announced = True
+        return self._connection
+
+    def _noted(self, _notify: psycopg.Notify) -> None:
+        self._announced = True
+
+    def _failed(self, exc: psycopg.Error) -> Exception:
+        if exc.sqlstate in _MISSING:
+            return self._missing()
+        error = classify(self.endpoint.side, exc, "using the sentinel")
+        if exc.sqlstate is None:
+            self.close()
+        return error
+
+    def _missing(self) -> StateError:
+        return StateError(
+            f"there is no sentinel on the {self.endpoint.side}: table pgcopydb.sentinel has no row",
+            hint="`pgcopydb clone --follow` and `pgcopydb stream setup` make it.",
+        )
+
+
+def drop_own_schema(connection: Connection, endpoint: Endpoint) -> bool:
+    """Remove sentinel and progress from a server; whether there was anything."""
+    with server_errors(endpoint.side, f"dropping schema pgcopydb on the {endpoint.side}"):
+        there = connection.execute("SELECT pg_catalog.to_regnamespace('pgcopydb') IS NOT NULL").fetchone()
+        if there is None or not there[0]:
+            return False
+        connection.execute("DROP SCHEMA pgcopydb CASCADE")
+    return True

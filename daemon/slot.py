@@ -1,0 +1,257 @@
+"""Make what following changes needs on both servers, and remove it again.
+
+``make_slot`` leaves, in this order: the description in the work directory, for pgoutput the publications, the slot with
+an exported snapshot, the description with its position. ``make_ready`` leaves the progress on the target, the sentinel,
+and the description that says so. ``clean_up`` removes all of that, whatever is there of it, and says
+what it removed; it can be run at any time and again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import psycopg
+
+from pgcopydb.daemon.identity import followed_tables, publication_members, without_identity
+from pgcopydb.daemon.plugin_choice import choose_plugin
+from pgcopydb.daemon.plugins import Plugin
+from pgcopydb.daemon.progress import create_progress, drop_progress
+from pgcopydb.daemon.sentinel import Sentinel, drop_own_schema
+from pgcopydb.daemon.stream import DEFAULT_NAME, Stream, find_stream
+from pgcopydb.postgres.classify import classify, server_errors
+from pgcopydb.postgres.connect import Connection, Endpoint
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.postgres.names import quote_ident
+from pgcopydb.postgres.replication import ReplicationSession
+from pgcopydb.postgres.server import inspect_server
+from pgcopydb.runtime.errors import CorruptState, SourceError, StateError
+from pgcopydb.runtime.failpoint import failpoint
+from pgcopydb.runtime.workdir import WorkDir
+
+logger = logging.getLogger(__name__)
+
+_SHOWN: Final = 10
+_STANDBYS_DECODE: Final = 160000
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What the operator may choose. ``plugin`` None: the best that the source has. ``lossy_nan``: take NULL for NaN."""
+
+    plugin: Plugin | None = None
+    slot: str = DEFAULT_NAME
+    origin: str = DEFAULT_NAME
+    numeric_as_string: bool = False
+    lossy_nan: bool = False
+
+
+def make_slot(source: Endpoint, workdir: WorkDir, options: StreamOptions) -> tuple[Stream, ReplicationSession]:
+    """Make what is needed on the source. Raises before anything is made when something is in the way.
+
+    The session keeps the slot's snapshot until its next command.
+    """
+    with source.connect("setup") as reader:
+        facts = inspect_server(reader, Side.SOURCE)
+        _check_source(reader, options.slot)
+        choice = choose_plugin(reader, options.plugin, options.numeric_as_string, lossy_nan=options.lossy_nan)
+        _report_identities(reader, choice.plugin)
+        names = (options.slot, f"{options.slot}_insert") if choice.plugin is Plugin.PGOUTPUT else ()
+        _check_publications(reader, names)
+        session = ReplicationSession(source.info, source.title("slot"))
+        try:
+            identity = session.identify()
+            stream = Stream(
+                slot=options.slot,
+                plugin=choice.plugin,
+                origin=options.origin,
+                sentinel=Side.TARGET if facts.in_recovery else Side.SOURCE,
+                system=identity.system,
+                timeline=identity.timeline,
+                segment_size=_segment_size(reader),
+                publications=names,
+                numeric_as_string=choice.numeric_as_string,
+            )
+            stream.save(workdir)
+            failpoint("stream.before_slot")
+            if names:
+                _create_publications(reader, names)
+            slot = session.create_slot(stream.slot, stream.plugin)
+            failpoint("stream.after_slot")
+            stream = replace(stream, consistent_point=slot.consistent_point, snapshot=slot.snapshot)
+            stream.save(workdir)
+        except BaseException:
+            session.close()
+            raise
+    logger.info("Slot %s (%s) keeps changes from %s on", stream.slot, stream.plugin, stream.consistent_point)
+    return stream, session
+
+
+def make_ready(stream: Stream, source: Endpoint, target: Endpoint, workdir: WorkDir, endpos: Lsn) -> Stream:
+    """Make the rest: progress on the target, and the sentinel. Nothing when that is done."""
+    if stream.ready:
+        return stream
+    with target.connect("setup") as writer:
+        progress = create_progress(writer, stream.origin, stream.consistent_point)
+    failpoint("stream.after_origin")
+    sentinel = sentinel_of(stream, source, target, "setup")
+    try:
+        sentinel.create(stream.consistent_point, endpos)
+    finally:
+        sentinel.close()
+    ready = replace(stream, tracking=progress.tracking, ready=True)
+    ready.save(workdir)
+    return ready
+
+
+def sentinel_of(stream: Stream, source: Endpoint, target: Endpoint | None, role: str = "sentinel") -> Sentinel:
+    """The sentinel of a stream. Raises ``StateError`` when it is on the target and that is not known here."""
+    if stream.sentinel is Side.SOURCE:
+        return Sentinel(source, role)
+    if target is None:
+        raise StateError(
+            "the source is a standby, so the sentinel is on the target, which was not given",
+            hint="Give --target or set PGCOPYDB_TARGET_PGURI.",
+        )
+    return Sentinel(target, role)
+
+
+def clean_up(source: Endpoint, target: Endpoint, workdir: WorkDir, slot: str, origin: str) -> list[str]:
+    """Remove everything; what was removed, in words. The names count when the work directory does not know better."""
+    try:
+        stream = find_stream(workdir)
+    except CorruptState as error:
+        logger.warning("%s", error)
+        stream = None
+    slot, origin = (stream.slot, stream.origin) if stream is not None else (slot, origin)
+    removed: list[str] = []
+
+    def act(done: bool, what: str) -> None:
+        if done:
+            logger.info("Removed %s", what)
+            removed.append(what)
+
+    with source.connect("cleanup") as reader:
+        act(_drop_slot(reader, slot), f"replication slot {slot} on the source")
+        if not inspect_server(reader, Side.SOURCE).in_recovery:
+            for name in (slot, f"{slot}_insert"):
+                act(_drop_publication(reader, name), f"publication {name} on the source")
+            act(drop_own_schema(reader, source), "schema pgcopydb on the source")
+    with target.connect("cleanup") as writer:
+        act(drop_progress(writer, origin), f"replication origin {origin} on the target")
+        act(drop_own_schema(writer, target), "schema pgcopydb on the target")
+    act(workdir.clear_changes(), f"the files of changes in {workdir.changes}")
+    return removed
+
+
+def _check_source(reader: Connection, slot: str) -> None:
+    with server_errors(Side.SOURCE, "checking what following changes needs"):
+        row = reader.execute(
+            "SELECT current_setting('wal_level'), pg_catalog.pg_is_in_recovery(),"
+            " (SELECT count(*) FROM pg_catalog.pg_replication_slots) >= current_setting('max_replication_slots')::int,"
+            " (SELECT count(*) FROM pg_catalog.pg_stat_replication) >= current_setting('max_wal_senders')::int,"
+            " EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = %s)",
+            (slot,),
+        ).fetchone()
+    assert row is not None  # noqa: S101  a query without FROM returns one row
+    wal_level, standby, no_slot, no_sender, exists = row
+    if wal_level != "logical":
+        raise SourceError(
+            f"wal_level of the source is {wal_level}, following changes needs logical",
+            hint="ALTER SYSTEM SET wal_level = 'logical'; then restart the source (on a standby: its primary).",
+        )
+    if standby and reader.info.server_version < _STANDBYS_DECODE:
+        raise SourceError(
+            "the source is a standby older than PostgreSQL 16, which cannot decode changes", hint="Use its primary."
+        )
+    if exists:
+        raise SourceError(
+            f"replication slot {slot} exists on the source already",
+            hint="Another migration uses it (--slot-name gives this one another name), or an earlier one was not "
+            "cleaned up: `pgcopydb stream cleanup`.",
+        )
+    if no_slot:
+        raise SourceError(
+            "all replication slots of the source are in use",
+            hint="Drop one that nobody needs (pg_replication_slots), or raise max_replication_slots and restart.",
+        )
+    if no_sender:
+        raise SourceError(
+            "all walsenders of the source are in use", hint="Raise max_wal_senders on the source and restart it."
+        )
+
+
+def _report_identities(reader: Connection, plugin: Plugin) -> None:
+    lacking = without_identity(followed_tables(reader))
+    for name in lacking[:_SHOWN]:
+        logger.warning("table %s has no primary key and no replica identity: its UPDATEs and DELETEs stop replay", name)
+        logger.warning("fix: ALTER TABLE %s REPLICA IDENTITY FULL;", name.sql)
+    if len(lacking) > _SHOWN:
+        logger.warning("… and %d more tables without a replica identity", len(lacking) - _SHOWN)
+    if lacking and plugin is Plugin.PGOUTPUT:
+        logger.warning("of those only INSERT and TRUNCATE are published, so that the source's own writes do not fail")
+
+
+def _segment_size(reader: Connection) -> int:
+    with server_errors(Side.SOURCE, "reading the size of WAL segments"):
+        row = reader.execute(
+            "SELECT setting::bigint * CASE unit WHEN '8kB' THEN 8192 ELSE 1 END FROM pg_catalog.pg_settings"
+            " WHERE name = 'wal_segment_size'"
+        ).fetchone()
+    assert row is not None  # noqa: S101  a setting of every server
+    return int(row[0])
+
+
+def _check_publications(reader: Connection, names: Sequence[str]) -> None:
+    with server_errors(Side.SOURCE, "looking for publications"):
+        found = reader.execute(
+            "SELECT pubname FROM pg_catalog.pg_publication WHERE pubname = ANY (%s)", (list(names),)
+        ).fetchall()
+    if found:
+        raise SourceError(
+            f"publication {found[0][0]} exists on the source already",
+            hint="`pgcopydb stream cleanup` removes what an earlier run left; --slot-name gives this one another name.",
+        )
+
+
+def _create_publications(reader: Connection, names: Sequence[str]) -> None:
+    everything, inserts = publication_members(followed_tables(reader))
+    for name, members, publish in (
+        (names[0], everything, "insert, update, delete, truncate"),
+        (names[1], inserts, "insert, truncate"),
+    ):
+        tables = f" FOR TABLE {', '.join(table.sql for table in members)}" if members else ""
+        with server_errors(Side.SOURCE, f"creating publication {name}"):
+            reader.execute(f"CREATE PUBLICATION {quote_ident(name)}{tables} WITH (publish = '{publish}')".encode())
+
+
+def _drop_slot(reader: Connection, slot: str) -> bool:
+    with server_errors(Side.SOURCE, f"looking for slot {slot}"):
+        row = reader.execute(
+            "SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", (slot,)
+        ).fetchone()
+    if row is None:
+        return False
+    try:
+        reader.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (slot,))
+    except psycopg.errors.ObjectInUse as exc:
+        raise SourceError(
+            f"replication slot {slot} is in use by process {row[0]} of the source",
+            hint="Stop the pgcopydb that receives from it, then clean up again; "
+            f"or end it with SELECT pg_terminate_backend({row[0]}).",
+        ) from exc
+    except psycopg.Error as exc:
+        raise classify(Side.SOURCE, exc, f"dropping slot {slot}") from exc
+    return True
+
+
+def _drop_publication(reader: Connection, name: str) -> bool:
+    with server_errors(Side.SOURCE, f"dropping publication {name}"):
+        row = reader.execute("SELECT FROM pg_catalog.pg_publication WHERE pubname = %s", (name,)).fetchone()
+        if row is None:
+            return False
+        reader.execute(f"DROP PUBLICATION {quote_ident(name)}".encode())
+    return True

@@ -1,0 +1,189 @@
+"""Run the stages of a migration side by side, each as a command that a person could type too.
+
+Starts receive, transform and apply, and starts one again that was killed. A stage that has come to the end position is
+started again when that is moved on. What is true when ``wait`` returns: no stage is running, and either the end
+position is durable on the target, or a stop was requested. A stage that gave up ends the others, and is an error.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from pgcopydb.daemon.sentinel import Sentinel
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.runtime.child import start_stage
+from pgcopydb.runtime.errors import ExitCode, Kind, PgcopydbError
+from pgcopydb.runtime.stop import Stop, StopMode
+from pgcopydb.runtime.watch import wait_for_any
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_WAIT: Final = 30.0
+_CRASHES: Final = 5
+_CRASH_SECONDS: Final = 60.0
+"""A stage that is killed so often within this time is not started again."""
+
+
+class StageFailed(PgcopydbError):
+    """A stage gave up; it has said why in the log."""
+
+    def __init__(self, name: str, code: int) -> None:
+        super().__init__(
+            f"stage {name} ended with exit code {code}",
+            hint="The lines above say why. Continue with --resume when that is mended.",
+        )
+        self.exit_code = ExitCode(code) if code in set(ExitCode) else ExitCode.INTERNAL_ERROR
+
+
+@dataclass(slots=True)
+class _Stage:
+    name: str
+    arguments: Sequence[str]
+    process: subprocess.Popen[bytes] | None = None
+    descriptor: int = -1
+    finished_at: Lsn | None = None
+    crashes: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """``stages``: arguments of each command by the name of the stage. Runs in a thread of its own from ``start`` on."""
+
+    stages: Mapping[str, Sequence[str]]
+    environment: Mapping[str, str]
+    sentinel: Sentinel
+    stop: Stop
+    reached: bool = False
+    _running: list[_Stage] = field(default_factory=list)
+    _thread: threading.Thread | None = None
+    _error: BaseException | None = None
+
+    def start(self) -> None:
+        self._running = [_Stage(name, arguments) for name, arguments in self.stages.items()]
+        self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Return when no stage is running any more."""
+        assert self._thread is not None  # noqa: S101  start() comes first
+        self._thread.join()
+
+    def wait(self) -> None:
+        """As ``join``; raises what ended the stages before the end position, unless that was a stop."""
+        self.join()
+        if self._error is not None:
+            raise self._error
+
+    def _supervise(self) -> None:
+        try:
+            self.sentinel.listen()
+            while not self.stop.mode and not self._all_finished():
+                for stage in self._running:
+                    if stage.process is None and stage.finished_at is None:
+                        self._launch(stage)
+                self._look()
+            self.reached = self._all_finished() and not self.stop.mode
+        except BaseException as error:  # noqa: BLE001  handed on to the thread that waits
+            self._error = error
+            self.stop.request(StopMode.GRACEFUL)
+        finally:
+            self._end_all()
+            self.sentinel.close()
+
+    def _all_finished(self) -> bool:
+        return all(stage.finished_at is not None for stage in self._running)
+
+    def _launch(self, stage: _Stage) -> None:
+        stage.process = start_stage(stage.arguments, self.environment)
+        stage.descriptor = os.pidfd_open(stage.process.pid)
+        logger.debug("Started %s as process %d", stage.name, stage.process.pid)
+
+    def _look(self) -> None:
+        """Wait until something happens, and take note of it."""
+        living = {stage.descriptor: stage for stage in self._running if stage.process is not None}
+        watched = [*living, self.stop.fileno()]
+        sentinel = self._sentinel_descriptor()
+        ready = wait_for_any([*watched, *sentinel], _LONGEST_WAIT)
+        for descriptor in ready & set(living):
+            self._ended(living[descriptor])
+        if sentinel and ready & set(sentinel):
+            self._restart_finished()
+
+    def _sentinel_descriptor(self) -> list[int]:
+        """None while its server cannot be reached: the stages themselves wait for that."""
+        try:
+            return [self.sentinel.fileno()]
+        except PgcopydbError as error:
+            logger.debug("no sentinel: %s", error)
+            return []
+
+    def _restart_finished(self) -> None:
+        """When the end position was moved behind what a stage has reached."""
+        try:
+            if not self.sentinel.was_announced():
+                return
+            endpos = self.sentinel.read().endpos
+        except PgcopydbError as error:
+            if error.kind is not Kind.RETRY:
+                raise
+            logger.debug("lost the sentinel: %s", error)
+            self.sentinel.close()
+            return
+        for stage in self._running:
+            if stage.finished_at is not None and stage.finished_at != endpos:
+                stage.finished_at = None
+
+    def _ended(self, stage: _Stage) -> None:
+        assert stage.process is not None  # noqa: S101  it was running
+        code = stage.process.wait()
+        self._forget(stage)
+        if self.stop.mode:
+            return
+        if code == 0:
+            stage.finished_at = self._endpos()
+            logger.debug("Stage %s has come to %s", stage.name, stage.finished_at)
+            return
+        if code > 0:
+            raise StageFailed(stage.name, code)
+        now = time.monotonic()
+        stage.crashes = [*(at for at in stage.crashes if now - at < _CRASH_SECONDS), now]
+        if len(stage.crashes) >= _CRASHES:
+            raise StageFailed(stage.name, code)
+        logger.warning("Stage %s was killed by signal %d, it is started again", stage.name, -code)
+
+    def _endpos(self) -> Lsn | None:
+        """None when it cannot be read now: then the stage is started again, and finds out itself."""
+        try:
+            return self.sentinel.read().endpos
+        except PgcopydbError as error:
+            if error.kind is not Kind.RETRY:
+                raise
+            return None
+
+    def _forget(self, stage: _Stage) -> None:
+        os.close(stage.descriptor)
+        stage.process, stage.descriptor = None, -1
+
+    def _end_all(self) -> None:
+        """In order, each after its transaction; at once on a fast stop."""
+        told = StopMode.RUN
+        while living := {stage.descriptor: stage for stage in self._running if stage.process is not None}:
+            mode = max(self.stop.mode, StopMode.GRACEFUL)
+            if mode > told:
+                for stage in living.values():
+                    assert stage.process is not None  # noqa: S101  they are the ones that run
+                    stage.process.send_signal(signal.SIGTERM if mode is StopMode.GRACEFUL else signal.SIGINT)
+                told = mode
+            for descriptor in wait_for_any(list(living), 0.2):
+                stage = living[descriptor]
+                if stage.process is not None:
+                    stage.process.wait()
+                    self._forget(stage)

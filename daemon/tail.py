@@ -1,0 +1,117 @@
+"""Read what another process writes: the lines of a row of files, one for each WAL segment, while they grow.
+
+A file is read under its unfinished or its final name. Only whole lines come out. Which file follows is said by the line
+that closes one; a file that is not there although a later one is has been lost, and is an error. Waiting is the
+caller's.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pgcopydb.daemon.change_file import PARTIAL
+from pgcopydb.daemon.segments import Segment
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.runtime.durable import disk_errors
+from pgcopydb.runtime.errors import CorruptState
+
+_BLOCK_BYTES: Final = 1 << 18
+
+
+def files_of(folder: Path, suffix: str, segment_size: int) -> dict[int, Path]:
+    """The files with ``.json`` or ``.sql``, finished or not, by the number of their segment, in order."""
+    found: dict[int, Path] = {}
+    for path in folder.iterdir():
+        name = path.name.removesuffix(PARTIAL)
+        if name.endswith(suffix) and not name.startswith("."):
+            try:
+                found[Segment.parse(name.removesuffix(suffix), segment_size).number] = path
+            except ValueError as exc:
+                raise CorruptState(
+                    f"{path}: {exc}", hint="Only pgcopydb's own files belong in this folder; move it away."
+                ) from exc
+    return dict(sorted(found.items()))
+
+
+@dataclass(slots=True)
+class Tail:
+    """Where a reader is: the number of the segment whose file it reads, and the byte behind what it has taken."""
+
+    folder: Path
+    suffix: str
+    segment_size: int
+    number: int = -1
+    offset: int = 0
+    name: str = ""
+    _fd: int = field(default=-1, repr=False)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def go_to(self, number: int, offset: int = 0) -> None:
+        """Read on in the file of this segment, which may not be there yet."""
+        self.close()
+        self.number, self.offset = number, offset
+
+    def follow(self, switch: Lsn) -> None:
+        """The file is closed, and says that the next one is that of this position."""
+        self.go_to(switch.value // self.segment_size)
+
+    def was_replaced(self) -> bool:
+        """Whether the file that is being read was put aside for another one, which begins as it did."""
+        if self._fd < 0:
+            return False
+        final = self.folder / self.name
+        for path in (final.with_name(final.name + PARTIAL), final):
+            try:
+                found = path.stat()
+            except FileNotFoundError:
+                continue
+            mine = os.fstat(self._fd)
+            return (found.st_ino, found.st_dev) != (mine.st_ino, mine.st_dev)
+        return False
+
+    def read(self) -> bytes:
+        """Some whole lines, or nothing when no more are there yet. Raises ``CorruptState`` for a lost file."""
+        if self._fd < 0 and not self._open():
+            return b""
+        size = _BLOCK_BYTES
+        with disk_errors(self.folder / self.name, "reading"):
+            while True:
+                block = os.pread(self._fd, size, self.offset)
+                end = block.rfind(b"\n") + 1
+                if end:
+                    self.offset += end
+                    return block[:end]
+                if len(block) < size:
+                    return b""
+                size *= 4
+
+    def _open(self) -> bool:
+        files = files_of(self.folder, self.suffix, self.segment_size)
+        if self.number < 0 and files:
+            self.number = next(iter(files))
+        path = files.get(self.number)
+        if path is None:
+            later = next((number for number in files if number > self.number), None)
+            if later is not None:
+                raise CorruptState(
+                    f"a file is missing in {self.folder}: the one before {files[later].name}",
+                    hint="Changes in it are lost unless it comes back. Restore it, or begin again with a new slot and "
+                    "a new copy.",
+                )
+            return False
+        final = path.with_name(path.name.removesuffix(PARTIAL))
+        for candidate in (path, final):
+            try:
+                self._fd = os.open(candidate, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue  # it got its final name meanwhile
+            self.name = final.name
+            return True
+        return False
