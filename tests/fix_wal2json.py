@@ -12,6 +12,7 @@ from demo.clusters import Cluster
 
 _SETTING = "output_plugin_libraries"
 _RELOAD_SECONDS = 10.0
+_DEBIAN_MAJOR = 15
 
 
 def require_wal2json(cluster: Cluster) -> None:
@@ -37,7 +38,9 @@ def _not_there(major: int) -> None:
         f"wal2json is not installed for PostgreSQL {major} (Debian: postgresql-{major}-wal2json;"
         " scripts/install-servers brings it for 15)"
     )
-    if os.environ.get("CI") or os.environ.get("PGCOPYDB_REQUIRE_SERVERS") == "1":
+    # The newer servers are wheels, for which there is no wal2json: only Debian's server must have it.
+    required = os.environ.get("CI") or os.environ.get("PGCOPYDB_REQUIRE_SERVERS") == "1"
+    if required and major == _DEBIAN_MAJOR:
         pytest.fail(reason)
     pytest.skip(reason)
 
