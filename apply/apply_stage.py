@@ -15,10 +15,12 @@ from typing import Final
 import orjson
 import psycopg
 
+from pgcopydb.apply.already_copied import AlreadyCopied
 from pgcopydb.apply.replay import Counts, OnConflict, Replay
 from pgcopydb.apply.sql_reader import SqlReader
 from pgcopydb.daemon.control import REPORT_SECONDS, Reports
 from pgcopydb.daemon.progress import Progress
+from pgcopydb.daemon.read_at import load_read_at
 from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
 from pgcopydb.daemon.stream import Stream
 from pgcopydb.postgres.connect import Connection, Endpoint, hang_up
@@ -57,8 +59,12 @@ class Stage:
     def run(self) -> None:
         """Until the end position or a stop. Raises ``Kind.RETRY`` for a lost connection."""
         self.sentinel.listen()
-        if not self._may_begin():
-            return
+        while not self.reached and self._may_begin():
+            self._apply()
+
+    def _apply(self) -> None:
+        """Until that, or until applying is switched off: then no session is left that holds the target's progress."""
+        copied = AlreadyCopied(load_read_at(self.workdir))
         reader = SqlReader(self.workdir.changes, self.stream.segment_size)
         try:
             with (
@@ -67,7 +73,7 @@ class Stage:
                 self.stop.on_fast_stop(lambda: hang_up(connection)),
             ):
                 progress = Progress(self.stream.origin, self.stream.tracking)
-                replay = Replay(connection, progress, reader, self.on_conflict, self.counts)
+                replay = Replay(connection, progress, reader, self.on_conflict, self.counts, copied)
                 replay.begin()
                 logger.info("Applying changes from %s on", replay.position)
                 self._loop(replay, watch)
@@ -88,9 +94,7 @@ class Stage:
             watch.drain()
             if self.sentinel.was_announced() and not self._steered().apply:
                 logger.info("Applying is switched off")
-                self._report(replay, urgent=True)
-                if not self._may_begin():
-                    return
+                break
             busy = replay.step(self.endpos)
             if replay.reached:
                 failpoint("replay.at_endpos")

@@ -45,7 +45,8 @@ SELECT a.attname,
 _IDENTITY: Final = """
 SELECT a.attname,
        pg_catalog.format_type(a.atttypid, a.atttypmod),
-       coalesce(a.attnum = ANY (chosen.columns), false)
+       coalesce(a.attnum = ANY (chosen.columns), false),
+       c.relkind = 'p'
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -102,12 +103,13 @@ class Catalogs:
         # A table that is gone from the source since is taken to be what it is on the target.
         identity = source or self._identity_on_target(table)
         return TableFacts(
-            key=frozenset(name for name, _, key in identity if key),
+            key=frozenset(name for name, _, key, _ in identity if key),
             computed=frozenset(name for name, computed, *_ in columns if computed),
             always=frozenset(name for name, _, always, *_ in columns if always),
             comparisons={name: Comparison(comparison) for name, _, _, comparison, *_ in columns},
             kind=columns[0][4],
-            source_types={name: kind for name, kind, _ in source},
+            source_types={name: kind for name, kind, *_ in source},
+            only_partitions=bool(identity and identity[0][3]),
         )
 
     def _columns(self, table: Name) -> Sequence[tuple[Any, ...]]:

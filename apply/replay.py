@@ -15,6 +15,7 @@ from enum import StrEnum
 from itertools import chain
 from typing import Final, Protocol
 
+from pgcopydb.apply.already_copied import AlreadyCopied
 from pgcopydb.apply.execute import Executor, StatementFailed
 from pgcopydb.apply.sql_reader import Position, Transaction
 from pgcopydb.daemon.progress import Progress
@@ -71,6 +72,7 @@ class Replay:
     reader: Reader
     on_conflict: OnConflict
     counts: Counts = field(default_factory=Counts)
+    copied: AlreadyCopied = field(default_factory=lambda: AlreadyCopied({}))
     position: Lsn = field(default_factory=Lsn)
     durable: Lsn = field(default_factory=Lsn)
     committed: str | None = None
@@ -151,7 +153,7 @@ class Replay:
     def _run(self, group: Sequence[Transaction]) -> None:
         executor = Executor(self.connection)
         executor.command("BEGIN")
-        executor.run(chain.from_iterable(map(self.reader.statements, group)))
+        executor.run(chain.from_iterable(self.copied.left(self.reader.statements(each), each.commit) for each in group))
         last = group[-1]
         if executor.conflicts:
             self._report(executor, group)

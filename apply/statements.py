@@ -42,6 +42,7 @@ class TableFacts:
     ``key``: columns that identify a row on the source, empty when only all columns do, or nothing. ``computed``:
     generated columns of the target. ``always``: its identity columns ``GENERATED ALWAYS``, which an UPDATE may not set.
     ``kind``: ``relkind`` on the target. ``source_types``: the columns that the source has now.
+    ``only_partitions``: its rows on the source are those of its partitions.
     """
 
     key: frozenset[str]
@@ -50,6 +51,7 @@ class TableFacts:
     comparisons: Mapping[str, Comparison] = field(default_factory=dict)
     kind: str = "r"
     source_types: Mapping[str, str] = field(default_factory=dict)
+    only_partitions: bool = False
 
 
 def one_line_ident(name: str) -> str:

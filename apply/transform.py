@@ -9,7 +9,7 @@ What a target transaction is, is decided here: one for each of the source.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pgcopydb.apply.changes import Action, RowChange, Truncate
@@ -163,8 +163,12 @@ class Transformer:
         if self._truncate is None:
             return b""
         change, self._truncate = self._truncate[1], None
-        partitioned = [name for name in change.relations if self.facts(name).kind == _PARTITIONED]
-        return f"{truncate_statement(change, partitioned)}\n".encode()
+        # Each partition of the source is listed too, and may be left out for itself.
+        relations = tuple(name for name in change.relations if not self.facts(name).only_partitions)
+        if not relations:
+            return b""
+        partitioned = [name for name in relations if self.facts(name).kind == _PARTITIONED]
+        return f"{truncate_statement(replace(change, relations=relations), partitioned)}\n".encode()
 
     def _flush(self) -> bytes:
         return self._flush_truncate() + self._flush_merge()

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from pgcopydb.bootstrap.activity import Activity
 from pgcopydb.bootstrap.copy_plan import PartRange
-from pgcopydb.bootstrap.copy_table import CopyJob, CopySession, copy_part, mark_copied
-from pgcopydb.bootstrap.options import CopyFormat
-from pgcopydb.bootstrap.snapshot import begin_under
+from pgcopydb.bootstrap.copy_table import CopyJob, CopySession, TableRewritten, copy_part, mark_copied
+from pgcopydb.bootstrap.options import CloneOptions, CopyFormat
+from pgcopydb.bootstrap.snapshot import ReadUnder, begin_under
 from pgcopydb.bootstrap.store import CatalogStore, Row
 from pgcopydb.bootstrap.transactions import Outcome, outcome
 from pgcopydb.bootstrap.workers import Failures, WorkerPool
@@ -33,28 +32,23 @@ logger = logging.getLogger(__name__)
 _WORTH_BINARY: Final = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class ReadUnder:
-    """The snapshot that a run reads under: its identifier, and its content for comparing with an earlier run's."""
-
-    id: str
-    content: str
-
-
 def start_copy(
     store: CatalogStore,
     source: Endpoint,
     target: Endpoint,
     snapshot: ReadUnder,
     *,
-    jobs: int,
-    copy_format: CopyFormat,
+    options: CloneOptions,
     activity: Activity,
     on_copied: Callable[[int], None],
+    on_rewritten: Callable[[TableRewritten], None] | None,
     failures: Failures,
     stop: Stop,
 ) -> WorkerPool[CopySession, CopyJob]:
-    """Queue all that is not done and start the workers; the caller drains the pool."""
+    """Queue all that is not done and start the workers; the caller drains the pool.
+
+    A table that this snapshot cannot read any more is a failure, unless ``on_rewritten`` is there to be told.
+    """
     truncatable = _prepare_target(store, target, snapshot, stop)
 
     def open_session(role: str) -> CopySession:
@@ -63,15 +57,22 @@ def start_copy(
         with server_errors(Side.SOURCE, "importing the snapshot"):
             begin_under(source_connection, snapshot.id)
         plain = is_plain(source_connection) and is_plain(target_connection)
-        return CopySession(source_connection, target_connection, snapshot.id, snapshot.content, plain=plain)
+        return CopySession(source_connection, target_connection, snapshot, plain=plain)
 
     def work(session: CopySession, job: CopyJob) -> None:
-        if copy_part(session, job, store, activity, stop):
+        try:
+            complete = copy_part(session, job, store, activity, stop)
+        except TableRewritten as error:
+            if on_rewritten is None:
+                raise
+            on_rewritten(error)
+            return
+        if complete:
             on_copied(job.oid)
 
     pool = WorkerPool(
         "copy",
-        jobs,
+        options.jobs.tables,
         open_session=open_session,
         work=work,
         describe=str,
@@ -83,7 +84,7 @@ def start_copy(
         if mark_copied(store, row["oid"]):
             on_copied(row["oid"])
     for row in _unfinished(store):
-        job = _job(store, row, copy_format, truncatable)
+        job = _job(store, row, options.copy_format, truncatable)
         pool.submit(job, cost=job.bytes_estimate)
     return pool
 

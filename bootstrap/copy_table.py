@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import psycopg
+from psycopg import pq
 
 from pgcopydb.bootstrap.activity import Activity
 from pgcopydb.bootstrap.copy_plan import PartRange
 from pgcopydb.bootstrap.session import cancel_statement
-from pgcopydb.bootstrap.snapshot import begin_under
+from pgcopydb.bootstrap.snapshot import ReadUnder, begin_under
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.transactions import Outcome, current_xid_expression, outcome
 from pgcopydb.postgres.classify import classify, server_errors
@@ -37,6 +38,11 @@ logger = logging.getLogger(__name__)
 _TABLES_PER_TRANSACTION: Final = 200
 """Each copied table leaves a lock in the source transaction; the lock table of a default server holds some 6,000."""
 
+
+class TableRewritten(SourceError):
+    """The snapshot cannot see a table's rows any more; a later one can."""
+
+
 _GONE: Final = frozenset({"42P01", "3F000"})
 
 
@@ -46,8 +52,7 @@ class CopySession:
 
     source: Connection
     target: Connection
-    snapshot: str
-    snapshot_content: str
+    snapshot: ReadUnder
     plain: bool
     """Whether rows can go from socket to socket."""
     token: CancelToken = field(default_factory=CancelToken)
@@ -66,7 +71,7 @@ class CopySession:
     def renew_source_transaction(self) -> None:
         """Give the locks back and see the same snapshot again."""
         self.source.execute("ROLLBACK")
-        begin_under(self.source, self.snapshot)
+        begin_under(self.source, self.snapshot.id)
         self.tables_read = 0
 
 
@@ -121,10 +126,12 @@ def copy_part(session: CopySession, job: CopyJob, store: CatalogStore, activity:
     task = activity.begin(f"copying {job}", job.oid)
     try:
         if not _still_there(session, job):
+            # What changes there were of it, the target has no rows for.
+            store.execute("UPDATE copied_table SET read_at = ? WHERE oid = ?", (_gone_since(session, job), job.oid))
             logger.warning("%s was dropped on the source meanwhile; it is left out", job)
             return _mark(store, job, "gone")
         xid = _begin_target(session, job)
-        _mark_running(store, job, xid, session.snapshot_content)
+        _mark_running(store, job, xid, session.snapshot)
         if not job.truncate:
             # Its transaction empties nothing: copied once more, its rows would be there twice.
             store.make_durable()
@@ -193,12 +200,32 @@ def _still_there(session: CopySession, job: CopyJob) -> bool:
     if row[1] != job.filenode:
         # TRUNCATE and rewriting forms of ALTER TABLE are not MVCC-safe (documentation, "Caveats" of concurrency
         # control): the snapshot would see an empty table.
-        raise SourceError(
+        raise TableRewritten(
             f"{job} was truncated or rewritten after the snapshot was taken, its rows can no longer be read under it",
             hint="Do not run TRUNCATE, VACUUM FULL, CLUSTER or a rewriting ALTER TABLE during the copy; run again with "
             "--restart --drop-if-exists, or with --resume --not-consistent to copy this table as it is now.",
         )
     return True
+
+
+def _gone_since(session: CopySession, job: CopyJob) -> str:
+    """A position up to which the table's name has meant none but the one that is gone.
+
+    Raises ``SourceError`` when it means another one now.
+    """
+    with server_errors(Side.SOURCE, f"looking for another {job}"):
+        position = session.source.execute(
+            "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
+            " ELSE pg_catalog.pg_current_wal_insert_lsn() END::text"
+        ).fetchone()
+        row = session.source.execute("SELECT to_regclass(%s)::oid::bigint", (job.name.sql,)).fetchone()
+    assert position is not None  # noqa: S101  a query without FROM returns one row
+    if row is not None and row[0] is not None:
+        raise SourceError(
+            f"{job} was dropped after the snapshot was taken, and another one was made with its name",
+            hint="Begin again with --restart --drop-if-exists.",
+        )
+    return str(position[0])
 
 
 def _refuse_renamed(session: CopySession, job: CopyJob) -> None:
@@ -242,18 +269,22 @@ def _stream(session: CopySession, job: CopyJob, columns: list[str], on_bytes: Ca
 def _roll_back(session: CopySession) -> None:
     """Leave both connections usable for the next job; one that is not is noticed, and replaced, by its next use."""
     try:
-        session.target.execute("ROLLBACK")
+        if session.target.info.transaction_status is not pq.TransactionStatus.IDLE:
+            session.target.execute("ROLLBACK")
         session.renew_source_transaction()
     except psycopg.Error as exc:
         logger.debug("rolling back: %s", exc)
         session.source.close()
 
 
-def _mark_running(store: CatalogStore, job: CopyJob, xid: str, snapshot: str) -> None:
-    store.execute(
-        "UPDATE copy_part SET state = 'running', xid = ?, snapshot = ?, started = ? WHERE table_oid = ? AND part = ?",
-        (xid, snapshot, time.time(), job.oid, job.part),
-    )
+def _mark_running(store: CatalogStore, job: CopyJob, xid: str, snapshot: ReadUnder) -> None:
+    with store.transaction():
+        store.execute(
+            "UPDATE copy_part SET state = 'running', xid = ?, snapshot = ?, started = ?"
+            " WHERE table_oid = ? AND part = ?",
+            (xid, snapshot.content, time.time(), job.oid, job.part),
+        )
+        store.execute("UPDATE copied_table SET read_at = ? WHERE oid = ?", (snapshot.read_at, job.oid))
 
 
 def mark_copied(store: CatalogStore, oid: int) -> bool:

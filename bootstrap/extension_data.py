@@ -14,7 +14,7 @@ from typing import Final
 
 from pgcopydb.bootstrap.options import RestoreOptions
 from pgcopydb.bootstrap.queries import query
-from pgcopydb.bootstrap.snapshot import begin_under
+from pgcopydb.bootstrap.snapshot import ReadUnder, begin_under
 from pgcopydb.bootstrap.store import CatalogStore, Row
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
@@ -42,7 +42,7 @@ def fetch_extensions(connection: Connection, store: CatalogStore) -> None:
 
 
 def copy_extension_data(
-    store: CatalogStore, source: Endpoint, target: Endpoint, snapshot: str, options: RestoreOptions, stop: Stop
+    store: CatalogStore, source: Endpoint, target: Endpoint, snapshot: ReadUnder, options: RestoreOptions, stop: Stop
 ) -> None:
     """Raises when a configuration table is missing on the target, or has a row that contradicts the source's."""
     if store.step_done("extension_data"):
@@ -55,12 +55,15 @@ def copy_extension_data(
                 target.connect_patiently("extension data", stop) as writer,
             ):
                 with server_errors(Side.SOURCE, "importing the snapshot"):
-                    begin_under(reader, snapshot)
+                    begin_under(reader, snapshot.id)
                 for row in pending:
                     stop.check()
                     _copy_or_explain(reader, writer, row, stop)
                     failpoint("extension_data.after_commit")
-                    store.execute("UPDATE extension_config SET state = 'done' WHERE oid = ?", (row["oid"],))
+                    store.execute(
+                        "UPDATE extension_config SET state = 'done', read_at = ? WHERE oid = ?",
+                        (snapshot.read_at, row["oid"]),
+                    )
 
 
 def _copy_or_explain(reader: Connection, writer: Connection, row: Row, stop: Stop) -> None:

@@ -8,16 +8,18 @@ continues from what is marked. Every step can be run twice: each one looks at it
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Final
 
 from pgcopydb.bootstrap.activity import Activity
+from pgcopydb.bootstrap.beside import ChangesBeside, tables_read_later
 from pgcopydb.bootstrap.catalog import fetch_catalog
 from pgcopydb.bootstrap.copy_plan import plan_parts
-from pgcopydb.bootstrap.copy_queue import ReadUnder, start_copy
-from pgcopydb.bootstrap.copy_table import mark_copied
+from pgcopydb.bootstrap.copy_queue import start_copy
+from pgcopydb.bootstrap.copy_table import TableRewritten, mark_copied
 from pgcopydb.bootstrap.extension_data import copy_extension_data
 from pgcopydb.bootstrap.findings import Severity
 from pgcopydb.bootstrap.index_queue import IndexQueue, build_settings
@@ -31,8 +33,8 @@ from pgcopydb.bootstrap.properties import apply_properties
 from pgcopydb.bootstrap.run_state import check_identity, end_leftovers, open_store
 from pgcopydb.bootstrap.schema_dump import dump_schema
 from pgcopydb.bootstrap.sequences import reset_sequences
-from pgcopydb.bootstrap.snapshot import HeldSnapshot
-from pgcopydb.bootstrap.snapshot_choice import needs_snapshot, take_snapshot
+from pgcopydb.bootstrap.snapshot import HeldSnapshot, ReadUnder
+from pgcopydb.bootstrap.snapshot_choice import needs_snapshot, take_another_snapshot, take_snapshot
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.summary import write_summary
 from pgcopydb.bootstrap.vacuum import VacuumQueue
@@ -49,6 +51,9 @@ from pgcopydb.runtime.workdir import WorkDir
 
 logger = logging.getLogger(__name__)
 
+_ROUNDS: Final = 5
+"""How often a table may be truncated again before it is read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Clone:
@@ -64,6 +69,7 @@ class Clone:
     options: CloneOptions
     stop: Stop
     failures: Failures
+    changes: ChangesBeside | None
 
 
 def run_clone(
@@ -73,20 +79,21 @@ def run_clone(
     options: CloneOptions,
     stop: Stop,
     *,
-    before_copy: Callable[[], str | None] = lambda: None,
+    changes: ChangesBeside | None = None,
 ) -> None:
     """Copy one database. Raises ``PartialFailure`` when objects failed, ``Stopped`` on request.
 
-    ``before_copy`` is called when nothing stands in the way any more; it may return the snapshot to read under.
+    ``changes``: those of the source are kept beside the copy, and applied behind it.
     """
     workdir.create()
     with workdir.lock(), closing(open_store(workdir, options)) as store:
-        clone = _begin(source, target, workdir, options, stop, store)
+        clone = _begin(source, target, workdir, options, stop, store, changes)
         if store.step_done("summary"):
             logger.info("The earlier run was complete: nothing is left to do")
             return
         _preflight(clone)
-        clone = replace(clone, options=replace(options, snapshot=before_copy() or options.snapshot))
+        if changes is not None:
+            clone = replace(clone, options=replace(options, snapshot=changes.begin() or options.snapshot))
         with Activity(store) as activity, _ending_workers(stop):
             _copy_everything(clone, activity)
             _raise_failures(clone)
@@ -107,7 +114,13 @@ def _ending_workers(stop: Stop) -> Iterator[None]:
 
 
 def _begin(
-    source: ConnInfo, target: ConnInfo, workdir: WorkDir, options: CloneOptions, stop: Stop, store: CatalogStore
+    source: ConnInfo,
+    target: ConnInfo,
+    workdir: WorkDir,
+    options: CloneOptions,
+    stop: Stop,
+    store: CatalogStore,
+    changes: ChangesBeside | None,
 ) -> Clone:
     run_id = store.setting("run_id")
     source_end, target_end = Endpoint(source, run_id), Endpoint(target, run_id)
@@ -133,6 +146,7 @@ def _begin(
         options=options,
         stop=stop,
         failures=Failures(stop, fail_fast=options.fail_fast),
+        changes=changes,
     )
 
 
@@ -163,9 +177,11 @@ def _copy_everything(clone: Clone, activity: Activity) -> None:
         held: HeldSnapshot | None = None
         if needs_snapshot(clone.store):
             _estimate_sizes(clone)
-            held = take_snapshot(clone.store, clone.source, clone.workdir, clone.options, _on_snapshot_lost(clone))
+            held = take_snapshot(
+                clone.store, clone.source, clone.workdir, clone.options, _on_snapshot_lost(clone), clone.changes
+            )
             stack.callback(held.release)
-            _read_source(clone, held.id)
+            _read_source(clone, held.under.id)
         clone.stop.check()
         restore_pre_data(clone.store, clone.workdir, clone.target, clone.tools, clone.options.restore, clone.stop)
         clone.stop.check()
@@ -210,8 +226,9 @@ def _copy_data(clone: Clone, held: HeldSnapshot | None, activity: Activity) -> N
     indexes = _index_queue(clone, activity, vacuum)
     _take_up(clone, indexes, vacuum)
     if held is not None:
-        _read_rows(clone, held, indexes, activity)
+        rewritten = _read_rows(clone, held, indexes, activity)
         held.release()
+        _read_rewritten(clone, rewritten, indexes, activity)
         failpoint("snapshot.after_release")
         logger.info("All rows are read, the source's snapshot is released")
     indexes.drain()
@@ -249,27 +266,51 @@ def _index_queue(clone: Clone, activity: Activity, vacuum: VacuumQueue | None) -
     )
 
 
-def _read_rows(clone: Clone, held: HeldSnapshot, indexes: IndexQueue, activity: Activity) -> None:
-    pool = start_copy(
+def _read_rows(clone: Clone, held: HeldSnapshot, indexes: IndexQueue, activity: Activity) -> Sequence[TableRewritten]:
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="side") as side:
+        futures = [
+            side.submit(_guarded, clone, "large objects", lambda: _large_objects(clone, held.under.id)),
+            side.submit(_guarded, clone, "extension data", lambda: _extension_data(clone, held.under)),
+        ]
+        rewritten = _read_tables(clone, held.under, indexes, activity, again=clone.changes is not None)
+        for future in futures:
+            future.result()
+    return rewritten
+
+
+def _read_tables(
+    clone: Clone, snapshot: ReadUnder, indexes: IndexQueue, activity: Activity, *, again: bool
+) -> Sequence[TableRewritten]:
+    """Those that this snapshot could not read; failures, unless they are tried ``again``."""
+    rewritten: list[TableRewritten] = []
+    start_copy(
         clone.store,
         clone.source,
         clone.target,
-        ReadUnder(held.id, held.content),
-        jobs=clone.options.jobs.tables,
-        copy_format=clone.options.copy_format,
+        snapshot,
+        options=clone.options,
         activity=activity,
         on_copied=indexes.add_table,
+        on_rewritten=rewritten.append if again else None,
         failures=clone.failures,
         stop=clone.stop,
-    )
-    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="side") as side:
-        futures = [
-            side.submit(_guarded, clone, "large objects", lambda: _large_objects(clone, held.id)),
-            side.submit(_guarded, clone, "extension data", lambda: _extension_data(clone, held.id)),
-        ]
-        pool.drain()
-        for future in futures:
-            future.result()
+    ).drain()
+    return rewritten
+
+
+def _read_rewritten(clone: Clone, rewritten: Sequence[TableRewritten], indexes: IndexQueue, activity: Activity) -> None:
+    """Tables that were truncated or rewritten before their turn, as they are by now."""
+    for left in reversed(range(_ROUNDS)):
+        if not rewritten or clone.changes is None or clone.stop.mode:
+            return
+        logger.info(
+            "%d tables or parts of them are read once more, the first because: %s", len(rewritten), rewritten[0]
+        )
+        held = take_another_snapshot(clone.store, clone.source, _on_snapshot_lost(clone), clone.changes)
+        try:
+            rewritten = _read_tables(clone, held.under, indexes, activity, again=left > 0)
+        finally:
+            held.release()
 
 
 def _guarded(clone: Clone, what: str, act: Callable[[], None]) -> None:
@@ -297,7 +338,7 @@ def _large_objects(clone: Clone, snapshot: str) -> None:
     )
 
 
-def _extension_data(clone: Clone, snapshot: str) -> None:
+def _extension_data(clone: Clone, snapshot: ReadUnder) -> None:
     copy_extension_data(clone.store, clone.source, clone.target, snapshot, clone.options.restore, clone.stop)
 
 
@@ -316,21 +357,29 @@ def _finish(clone: Clone) -> None:
     """What needs all data: sequences, foreign keys and the rest of post-data, settings, materialized views."""
     reset_sequences(clone.store, clone.source, clone.target, clone.stop)
     clone.stop.check()
-    for problem in restore_post_data(
-        clone.store,
-        clone.workdir,
-        clone.target,
-        clone.tools,
-        clone.options.restore,
-        clone.options.jobs.restore,
-        clone.stop,
-    ):
-        clone.failures.add("post-data", PgcopydbError(problem))
+    _restore_post_data(clone)
     clone.stop.check()
     if not clone.options.skip.db_properties:
         apply_properties(clone.store, clone.target, clone.stop)
     refresh_matviews(clone.store, clone.target, clone.options.jobs.tables, clone.failures, clone.stop)
     clone.stop.check()
+
+
+def _restore_post_data(clone: Clone) -> None:
+    """Foreign keys hold between tables that show one moment."""
+    later = tables_read_later(clone.store)
+    beside = clone.changes if later and not clone.store.step_done("post_data") else None
+    with nullcontext() if beside is None else beside.caught_up(later):
+        for problem in restore_post_data(
+            clone.store,
+            clone.workdir,
+            clone.target,
+            clone.tools,
+            clone.options.restore,
+            clone.options.jobs.restore,
+            clone.stop,
+        ):
+            clone.failures.add("post-data", PgcopydbError(problem))
 
 
 def _raise_failures(clone: Clone) -> None:

@@ -14,6 +14,7 @@ import secrets
 import select
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import psycopg
@@ -41,6 +42,19 @@ _RELEASE_SECONDS: Final = 5.0
 _BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 
+@dataclass(frozen=True, slots=True)
+class ReadUnder:
+    """The snapshot that a run reads under.
+
+    ``content`` is for comparing with an earlier run's. ``read_at``: an LSN, where changes are followed and this is not
+    their first snapshot: rows that are read under it have what was committed up to there.
+    """
+
+    id: str
+    content: str
+    read_at: str | None = None
+
+
 def begin_under(connection: Connection, snapshot: str | None) -> None:
     """Open a read-only transaction that sees what the snapshot sees; a snapshot of its own when none is given."""
     connection.execute(_BEGIN)
@@ -60,17 +74,17 @@ def snapshot_content(connection: Connection, adopted: str | None = None) -> str:
 
 
 class HeldSnapshot:
-    """An exported snapshot and the session that keeps it. ``id`` is for importing, ``content`` for comparing."""
+    """An exported snapshot and the session that keeps it. ``under``: what readers are told of it."""
 
     def __init__(
         self, connection: Connection, on_lost: Callable[[SourceError], None], adopted: str | None = None
     ) -> None:
         self._connection = connection
         self._on_lost = on_lost
-        self.content = snapshot_content(connection, adopted)
+        content = snapshot_content(connection, adopted)
         row = connection.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
         assert row is not None  # noqa: S101  a function call returns one row
-        self.id = str(row[0])
+        self.under = ReadUnder(str(row[0]), content)
         self._release = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._watch, name="snapshot", daemon=True)
         self._thread.start()
@@ -108,8 +122,8 @@ def _lost(exc: psycopg.Error) -> SourceError:
     error = classify(Side.SOURCE, exc, "the session that holds the snapshot was lost")
     return SourceError(
         error.message,
-        hint="Run again with --resume; what is not copied yet then needs --not-consistent, or a snapshot that "
-        "`pgcopydb snapshot` holds.",
+        hint="Run again with --resume. Without --follow, what is not copied yet then needs --not-consistent, or a "
+        "snapshot that `pgcopydb snapshot` holds.",
         sqlstate=error.sqlstate,
     )
 
@@ -169,10 +183,10 @@ def hold_snapshot(
     with workdir.lock(SERVICE):
         held = take(source, on_lost)
         try:
-            write_atomic(workdir.snapshot, f"{held.id}\n".encode())
-            announce(held.id)
+            write_atomic(workdir.snapshot, f"{held.under.id}\n".encode())
+            announce(held.under.id)
             while not stop.wait(3600):
-                logger.debug("holding snapshot %s", held.id)
+                logger.debug("holding snapshot %s", held.under.id)
         finally:
             workdir.snapshot.unlink(missing_ok=True)
             held.release()

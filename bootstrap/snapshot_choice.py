@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 
+from pgcopydb.bootstrap.beside import ChangesBeside
 from pgcopydb.bootstrap.options import CloneOptions
 from pgcopydb.bootstrap.snapshot import HeldSnapshot, adopt_snapshot, begin_under, export_snapshot, offered_snapshot
 from pgcopydb.bootstrap.store import CatalogStore
@@ -58,20 +60,27 @@ def take_snapshot(
     workdir: WorkDir,
     options: CloneOptions,
     on_lost: Callable[[SourceError], None],
+    changes: ChangesBeside | None = None,
 ) -> HeldSnapshot:
     """The snapshot that was asked for or that ``pgcopydb snapshot`` offers in this work directory, else a new one.
 
-    Raises ``StateError`` when it does not see the same rows as the snapshot that finished tables were read under.
+    Raises ``StateError`` when it does not see the same rows as the snapshot that finished tables were read under, and
+    no ``changes`` make up for that.
     """
     asked = options.snapshot or offered_snapshot(workdir)
     held = adopt_snapshot(source, asked, on_lost) if asked else export_snapshot(source, on_lost)
     verdict = judge(
         stored=store.setting("snapshot"),
-        content=held.content,
+        content=held.under.content,
         restored=store.step_done("pre_data"),
         anything_read=_anything_read(store),
         not_consistent=options.not_consistent,
     )
+    if verdict is Verdict.SAME:
+        held.under = replace(held.under, read_at=store.setting("snapshot_read_at"))
+    elif changes is not None and asked is None:
+        held.release()
+        return take_another_snapshot(store, source, on_lost, changes)
     if verdict is Verdict.REFUSED:
         held.release()
         raise StateError(
@@ -80,13 +89,40 @@ def take_snapshot(
             "--drop-if-exists; next time `pgcopydb snapshot` in another session keeps the snapshot over a crash.",
         )
     if verdict is Verdict.BEGIN_AGAIN:
-        store.execute("DELETE FROM step WHERE name IN ('catalog', 'dump')")
+        _read_catalog_again(store)
     if verdict is Verdict.MIXED:
         logger.warning("What is not copied yet is read under a new snapshot: tables may show different moments")
-        _refresh_filenodes(store, source, held.id)
-    store.set_setting("snapshot", held.content)
-    logger.info("Reading under snapshot %s", held.id)
+        _refresh_filenodes(store, source, held.under.id)
+    _remember(store, held)
     return held
+
+
+def take_another_snapshot(
+    store: CatalogStore, source: Endpoint, on_lost: Callable[[SourceError], None], changes: ChangesBeside
+) -> HeldSnapshot:
+    """For what is not copied yet, at a known position of the changes; what is copied stays as it is."""
+    with changes.another_snapshot() as snapshot:
+        held = adopt_snapshot(source, snapshot.id, on_lost)
+    held.under = replace(held.under, read_at=str(snapshot.position))
+    logger.info("What is not copied yet is read as of %s; changes up to there are left out of it", snapshot.position)
+    if store.step_done("pre_data"):
+        _refresh_filenodes(store, source, held.under.id)
+    else:
+        _read_catalog_again(store)
+    _remember(store, held)
+    return held
+
+
+def _read_catalog_again(store: CatalogStore) -> None:
+    """Nothing is on the target yet."""
+    store.execute("DELETE FROM step WHERE name IN ('catalog', 'dump')")
+
+
+def _remember(store: CatalogStore, held: HeldSnapshot) -> None:
+    with store.transaction():
+        store.set_setting("snapshot", held.under.content)
+        store.set_setting("snapshot_read_at", held.under.read_at)
+    logger.info("Reading under snapshot %s", held.under.id)
 
 
 def _anything_read(store: CatalogStore) -> bool:

@@ -127,7 +127,7 @@ def clone(
                 workdir,
                 settings,
                 stop,
-                before_copy=migration.begin if migration is not None else lambda: None,
+                changes=migration,
             )
         if migration is not None:
             migration.finish()

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from pgcopydb.bootstrap.beside import PositionedSnapshot
 from pgcopydb.bootstrap.snapshot import offered_snapshot
 from pgcopydb.cli import stages
-from pgcopydb.daemon.slot import StreamOptions, clean_up, make_ready, make_slot
+from pgcopydb.daemon.progress import Progress
+from pgcopydb.daemon.read_at import save_read_at
+from pgcopydb.daemon.slot import StreamOptions, clean_up, make_ready, make_slot, temporary_slot
 from pgcopydb.daemon.stream import Stream, find_stream
 from pgcopydb.daemon.supervise import Supervisor
 from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.postgres.names import Name
 from pgcopydb.postgres.replication import ReplicationSession
 from pgcopydb.runtime.errors import Stopped
 from pgcopydb.runtime.failpoint import failpoint
+from pgcopydb.runtime.retry import persist
 from pgcopydb.runtime.stop import StopMode
 
 logger = logging.getLogger("pgcopydb.cli")
@@ -66,8 +71,40 @@ class Migration:
             stream, self._session = make_slot(following.source, following.workdir, self.options)
         self._stream = make_ready(stream, following.source, following.target, following.workdir, self.endpos or Lsn())
         stages.set_endpos(following, self._stream, self.endpos)
+        # An earlier run may have been interrupted while it caught up.
+        stages.allow_apply(following, self._stream, apply=False)
         self._start()
         return None if self._session is None else stream.snapshot
+
+    @contextmanager
+    def another_snapshot(self) -> Iterator[PositionedSnapshot]:
+        """Of a temporary slot, which is gone when the block is left."""
+        assert self._stream is not None  # noqa: S101  begin() sets it
+        with temporary_slot(self.following.source, self._stream.plugin) as slot:
+            yield PositionedSnapshot(slot.snapshot, slot.consistent_point)
+
+    @contextmanager
+    def caught_up(self, read_at: Mapping[Name, Lsn]) -> Iterator[None]:
+        """Apply up to the last of these positions; then hold what is needed to apply, so that nobody else can."""
+        following, stream = self.following, self._stream
+        assert stream is not None  # noqa: S101  begin() sets it
+        position = max(read_at.values())
+        save_read_at(following.workdir, read_at)
+        logger.info(
+            "%d tables were read later than the others: applying changes up to %s before foreign keys are made",
+            len(read_at),
+            position,
+        )
+        stages.apply_up_to(following, stream, position)
+        with following.target.connect("constraints") as connection:
+            progress = Progress(stream.origin, stream.tracking)
+            persist(
+                lambda: progress.begin_session(connection),
+                what="waiting until nothing is applied",
+                stop=following.stop,
+            )
+            following.stop.check()
+            yield
 
     def finish(self) -> None:
         """The copy is complete: apply what has happened since, and go on until the end position."""
@@ -77,7 +114,7 @@ class Migration:
         assert self._stream is not None  # noqa: S101  begin() sets both
         assert self._supervisor is not None  # noqa: S101
         failpoint("follow.after_copy")
-        stages.allow_apply(following, self._stream)
+        stages.allow_apply(following, self._stream, apply=True)
         logger.info("The copy is complete: applying changes")
         self._supervisor.wait()
         stages.finish(following, self._stream, self._supervisor, sequences=True)

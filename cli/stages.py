@@ -6,7 +6,9 @@ import logging
 import os
 import secrets
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Final
 
 import orjson
 
@@ -19,11 +21,14 @@ from pgcopydb.daemon.supervise import Supervisor
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.postgres.lsn import Lsn
-from pgcopydb.runtime.errors import PgcopydbError, Stopped
+from pgcopydb.runtime.errors import PgcopydbError, StateError, Stopped
 from pgcopydb.runtime.stop import Stop
+from pgcopydb.runtime.watch import wait_for_any
 from pgcopydb.runtime.workdir import WorkDir
 
 logger = logging.getLogger("pgcopydb.cli")
+
+_LONGEST_WAIT: Final = 30.0
 
 RECEIVE = ("receive",)
 RECEIVE_AND_TRANSFORM = ("receive", "transform")
@@ -79,10 +84,27 @@ def set_endpos(following: Following, stream: Stream, endpos: Lsn | None) -> None
     sentinel.close()
 
 
-def allow_apply(following: Following, stream: Stream) -> None:
-    sentinel = following.sentinel(stream)
-    sentinel.set_apply(apply=True)
-    sentinel.close()
+def allow_apply(following: Following, stream: Stream, *, apply: bool) -> None:
+    with closing(following.sentinel(stream)) as sentinel:
+        sentinel.set_apply(apply=apply)
+
+
+def apply_up_to(following: Following, stream: Stream, position: Lsn) -> None:
+    """Let the stages apply until the target is there, and then no more. Raises ``StateError`` if they may not."""
+    stop = following.stop
+    with closing(following.sentinel(stream)) as sentinel:
+        sentinel.listen()
+        sentinel.set_apply(apply=True)
+        while (row := sentinel.read()).replay_lsn < position:
+            if row.endpos and row.endpos < position:
+                raise StateError(
+                    f"the end position {row.endpos} is before {position}, where some tables were read",
+                    hint="Set a later one: `pgcopydb stream sentinel set endpos --current`; then go on with --resume.",
+                )
+            wait_for_any([sentinel.fileno(), stop.fileno()], _LONGEST_WAIT)
+            sentinel.was_announced()
+            stop.check()
+        sentinel.set_apply(apply=False)
 
 
 def finish(following: Following, stream: Stream, supervisor: Supervisor, *, sequences: bool) -> None:

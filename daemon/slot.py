@@ -9,7 +9,9 @@ what it removed; it can be run at any time and again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -26,7 +28,7 @@ from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import quote_ident
-from pgcopydb.postgres.replication import ReplicationSession
+from pgcopydb.postgres.replication import CreatedSlot, ReplicationSession
 from pgcopydb.postgres.server import inspect_server
 from pgcopydb.runtime.errors import CorruptState, SourceError, StateError
 from pgcopydb.runtime.failpoint import failpoint
@@ -88,6 +90,14 @@ def make_slot(source: Endpoint, workdir: WorkDir, options: StreamOptions) -> tup
             raise
     logger.info("Slot %s (%s) keeps changes from %s on", stream.slot, stream.plugin, stream.consistent_point)
     return stream, session
+
+
+@contextmanager
+def temporary_slot(source: Endpoint, plugin: Plugin) -> Iterator[CreatedSlot]:
+    """A slot that is gone when the block is left, for its snapshot and the position that goes with it."""
+    with ReplicationSession(source.info, source.title("snapshot")) as session:
+        session.identify()
+        yield session.create_slot(f"pgcopydb_{secrets.token_hex(6)}", plugin, temporary=True)
 
 
 def make_ready(stream: Stream, source: Endpoint, target: Endpoint, workdir: WorkDir, endpos: Lsn) -> Stream:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from typing import IO, Final
 
 from pgcopydb.runtime.errors import BinaryError
 from pgcopydb.runtime.logs import NOTICE, STAGE_VARIABLE
-from pgcopydb.runtime.stop import Stop, StopMode
+from pgcopydb.runtime.stop import STOP_SIGNALS, Stop, StopMode
 
 logger = logging.getLogger(__name__)
 
@@ -102,14 +103,18 @@ def start_stage(arguments: Sequence[str], environment: Mapping[str, str]) -> sub
     The thread that calls has to live as long as the child: the kernel ends the child with it.
     """
     command = (sys.executable, "-m", "pgcopydb.cli", *arguments)
-    return subprocess.Popen(
-        # Ignored until the stage has its own handlers: a traceback of a half-loaded program helps nobody.
-        ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *_launcher(), str(os.getpid()), *command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        env={**environment, STAGE_VARIABLE: "1"},
-        process_group=0,
-    )
+    # The child inherits the mask: what is sent while it is loading waits until it has handlers (``stop_on_signals``).
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        return subprocess.Popen(
+            [*_launcher(), str(os.getpid()), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env={**environment, STAGE_VARIABLE: "1"},
+            process_group=0,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(argv: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

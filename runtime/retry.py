@@ -72,6 +72,9 @@ def persist(act: Callable[[], None], *, what: str, stop: Stop) -> None:
         except PgcopydbError as error:
             if not is_transient(error):
                 raise
+            if stop.mode:
+                logger.debug("%s: %s", what, error)
+                return
             attempt = 0 if time.monotonic() - began > _WENT_WELL_SECONDS else attempt + 1
             pause = min(_LONGEST_PAUSE, 0.1 * 2 ** min(attempt, 10))
             level = logging.WARNING if attempt < _LOUD_ATTEMPTS or attempt % _LOUD_ATTEMPTS == 0 else logging.DEBUG

@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from types import FrameType
+from typing import Final
 
 from pgcopydb.runtime.errors import ExitCode, Stopped
+
+STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 
 class StopMode(IntEnum):
@@ -112,6 +115,8 @@ def stop_on_signals() -> Iterator[Stop]:
 
     handlers = {signal.SIGTERM: terminate, signal.SIGINT: interrupt, signal.SIGQUIT: quit_now}
     before = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
+    # A stage is started with these blocked.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     try:
         yield stop
     finally:

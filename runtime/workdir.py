@@ -68,6 +68,11 @@ class WorkDir:
         return self.top / "stream.json"
 
     @property
+    def read_at(self) -> Path:
+        """At which position tables were read that were read later than the others."""
+        return self.top / "read_at.json"
+
+    @property
     def apply_result(self) -> Path:
         """How far applying came when it last ended."""
         return self.top / "apply.json"
@@ -106,6 +111,7 @@ class WorkDir:
             found = self.stream.exists() or bool(files)
             self.stream.unlink(missing_ok=True)
             self.apply_result.unlink(missing_ok=True)
+            self.read_at.unlink(missing_ok=True)
             for path in files:
                 path.unlink()
         return found

@@ -35,6 +35,7 @@ CREATE TABLE copied_table (
     replica_identity_index text,
     clustered_index text,
     frozen integer NOT NULL DEFAULT 0,  -- copied with FREEZE
+    read_at text,                       -- LSN up to which its rows have all changes, where that is not the stream's first
     copied real,                        -- all parts are in
     indexed real,                       -- all indexes, constraints and settings are in
     vacuumed real
@@ -140,7 +141,8 @@ CREATE TABLE extension_config (
     position integer NOT NULL,          -- referenced tables come first
     state text NOT NULL DEFAULT 'pending',
     xid text,
-    rows integer
+    rows integer,
+    read_at text                        -- as of copied_table
 );
 
 CREATE TABLE large_object_batch (

@@ -12,7 +12,7 @@ import pytest
 
 from pgcopydb.bootstrap.extension_data import copy_extension_data, fetch_extensions
 from pgcopydb.bootstrap.options import RestoreOptions
-from pgcopydb.bootstrap.snapshot import begin_under
+from pgcopydb.bootstrap.snapshot import ReadUnder, begin_under
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
@@ -84,7 +84,9 @@ class Run:
     snapshot: str
 
     def copy(self, options: RestoreOptions | None = None) -> None:
-        copy_extension_data(self.store, self.source, self.target, self.snapshot, options or RestoreOptions(), Stop())
+        copy_extension_data(
+            self.store, self.source, self.target, ReadUnder(self.snapshot, ""), options or RestoreOptions(), Stop()
+        )
 
 
 Begin = Callable[[Database, Database], Run]
