@@ -11,6 +11,7 @@ from pgcopydb.bootstrap.beside import ChangesBeside
 from pgcopydb.bootstrap.options import CloneOptions
 from pgcopydb.bootstrap.snapshot import HeldSnapshot, adopt_snapshot, begin_under, export_snapshot, offered_snapshot
 from pgcopydb.bootstrap.store import CatalogStore
+from pgcopydb.daemon.stream import find_stream
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
@@ -81,6 +82,15 @@ def take_snapshot(
     elif changes is not None and asked is None:
         held.release()
         return take_another_snapshot(store, source, on_lost, changes)
+    if not (store.setting("snapshot") is not None and verdict is Verdict.SAME) and _passes_by_stream(workdir, asked):
+        held.release()
+        raise StateError(
+            f"the work directory {workdir.top} has a stream of changes, and this is not the snapshot that it begins at:"
+            " changes would be lost or applied twice",
+            hint="Copy with `pgcopydb clone --follow`, and --resume if a copy was begun; or keep `pgcopydb snapshot"
+            " --follow` running from before `stream setup` until the copy is complete. `pgcopydb stream cleanup`"
+            " removes the stream.",
+        )
     if verdict is Verdict.REFUSED:
         held.release()
         raise StateError(
@@ -95,6 +105,12 @@ def take_snapshot(
         _refresh_filenodes(store, source, held.under.id)
     _remember(store, held)
     return held
+
+
+def _passes_by_stream(workdir: WorkDir, asked: str | None) -> bool:
+    """Whether a stream of changes begins elsewhere than at the snapshot that was asked for."""
+    stream = find_stream(workdir)
+    return stream is not None and bool(stream.consistent_point) and asked != stream.snapshot
 
 
 def take_another_snapshot(

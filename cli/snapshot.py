@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 
 import typer
 
@@ -51,9 +52,13 @@ def snapshot(
                 f"the work directory {workdir.top} has a stream of changes already, and its snapshot was another one",
                 hint="Remove it with `pgcopydb stream cleanup`, or choose another work directory with --dir.",
             )
-        stream, session = make_slot(source_end, workdir, chosen)
-        with session:
-            return adopt_snapshot(source_end, stream.snapshot, on_lost)
+        with workdir.lock("setup"):
+            stream, session = make_slot(source_end, workdir, chosen)
+            with session:
+                held = adopt_snapshot(source_end, stream.snapshot, on_lost)
+            # By this name the copy knows that its changes begin where its rows end.
+            replace(stream, snapshot=held.under.id).save(workdir)
+        return held
 
     with stop_on_signals() as stop:
         hold_snapshot(endpoint, workdir, stop, typer.echo, take)

@@ -206,6 +206,21 @@ def test_step_by_step(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> No
     assert_same_content(pair.source.dsn, pair.target.dsn)
 
 
+def test_a_copy_under_another_snapshot_than_the_stream_begins_at(
+    pair: DbPair, pgcopydb: Command, workdir_path: Path
+) -> None:
+    """Rows would be there twice: once copied, once applied."""
+    env = uris(pair)
+    pair.source.execute("CREATE TABLE t (i int)")
+    pgcopydb.run("stream", "setup", "--plugin", "test_decoding", "--dir", workdir_path, env=env)
+    pair.source.execute("INSERT INTO t VALUES (1)")
+    refused = pgcopydb.run("clone", "--dir", workdir_path, env=env, check=False)
+    assert refused.returncode == 3
+    assert "changes would be lost or applied twice" in refused.stderr
+    pgcopydb.run("clone", "--follow", "--resume", "--endpos", current(pair), "--dir", workdir_path, env=env)
+    assert pair.target.fetch("SELECT i FROM t") == [(1,)]
+
+
 @pytest.mark.parametrize("plugin", ["test_decoding", "pgoutput"])
 def test_pipes_and_files(plugin: str, pair: DbPair, pgcopydb: Command, workdir_path: Path, tmp_path: Path) -> None:
     """The stages put together by a shell; the same again through psql."""
