@@ -1,7 +1,7 @@
 """The stage that applies: waits until it may, then brings the target to where the source is, and keeps it there.
 
 Reads the SQL files and the sentinel; writes the target, the sentinel's ``replay_lsn`` and ``apply.json``. What is true
-when ``run_apply`` returns: a stop was requested, or everything up to the end position is on the target, durable.
+when ``run_apply`` returns: everything up to the end position is on the target, durable.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import psycopg
 from pgcopydb.apply.already_copied import AlreadyCopied
 from pgcopydb.apply.replay import Counts, OnConflict, Replay
 from pgcopydb.apply.sql_reader import SqlReader
-from pgcopydb.daemon.control import REPORT_SECONDS, Reports
+from pgcopydb.daemon.control import REPORT_SECONDS, Reports, check_reached
 from pgcopydb.daemon.progress import Progress
 from pgcopydb.daemon.read_at import load_read_at
 from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
@@ -158,13 +158,13 @@ def may_be_replica(connection: Connection) -> bool:
 
 
 def run_apply(stage: Stage) -> None:
-    """Apply until the end position or a stop."""
+    """Apply until the end position. Raises ``Stopped`` when a stop came before."""
     with stage.workdir.lock(SERVICE):
         persist(stage.run, what="applying changes", stop=stage.stop)
-    if stage.reached:
-        logger.info(
-            "Everything up to %s is on the target: %d transactions, %d rows",
-            stage.endpos,
-            stage.counts.transactions,
-            stage.counts.rows,
-        )
+    check_reached(stage.reached)
+    logger.info(
+        "Everything up to %s is on the target: %d transactions, %d rows",
+        stage.endpos,
+        stage.counts.transactions,
+        stage.counts.rows,
+    )

@@ -1,9 +1,9 @@
 """The stage that transforms: change files into SQL files, one for one, as they grow.
 
 Reads the JSON files of the work directory and both servers' catalogs; writes the SQL files. What is true when
-``transform_stage`` returns: a stop was requested, or everything that was received up to the end position is SQL. An SQL
-file can be made again from its change file at any time; after a crash the work goes on behind the last line that ends
-something in both. While the copy is still running a change may go to a table that is not there yet: it is waited for.
+``transform_stage`` returns: everything that was received up to the end position is SQL. An SQL file can be made again
+from its change file at any time; after a crash the work goes on behind the last line that ends something in both. While
+the copy is still running a change may go to a table that is not there yet: it is waited for.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pgcopydb.apply.decode import Line, decoder_of, read_line
 from pgcopydb.apply.sql_lines import BOUNDARIES, Mark, MarkLine, read_mark
 from pgcopydb.apply.transform import SchemaMismatch, Transformer, describe
 from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL, ChangeFile
+from pgcopydb.daemon.control import check_reached
 from pgcopydb.daemon.segments import Segment
 from pgcopydb.daemon.sentinel import Sentinel
 from pgcopydb.daemon.stream import Stream
@@ -160,11 +161,11 @@ class Stage:
 
 
 def transform_stage(stage: Stage) -> None:
-    """Transform until the end position or a stop."""
+    """Transform until the end position. Raises ``Stopped`` when a stop came before."""
     with stage.workdir.lock(SERVICE):
         persist(stage.run, what="transforming changes", stop=stage.stop)
-    if stage.reached:
-        logger.info("Transformed everything that was received: %d transactions", stage.transactions)
+    check_reached(stage.reached)
+    logger.info("Transformed everything that was received: %d transactions", stage.transactions)
 
 
 def resume_at(tail: Tail) -> Lsn:

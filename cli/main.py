@@ -16,8 +16,8 @@ import typer
 
 from pgcopydb.cli import check, clone, compare, follow, list_, ping, snapshot, stream, version
 from pgcopydb.runtime.environment import normalise_booleans
-from pgcopydb.runtime.errors import ExitCode, PgcopydbError
-from pgcopydb.runtime.logs import LogSettings, setup_logging
+from pgcopydb.runtime.errors import ExitCode, PgcopydbError, Stopped
+from pgcopydb.runtime.logs import STAGE_VARIABLE, LogSettings, setup_logging
 
 logger = logging.getLogger("pgcopydb.cli")
 
@@ -85,9 +85,11 @@ def run(arguments: list[str]) -> int:
         normalise_booleans(os.environ)
         return _invoke(arguments)
     except PgcopydbError as error:
-        logger.error("%s", error)
+        # Whoever started a stage and stops it says so itself.
+        level = logging.DEBUG if STAGE_VARIABLE in os.environ and isinstance(error, Stopped) else logging.ERROR
+        logger.log(level, "%s", error)
         if error.hint:
-            logger.error("hint: %s", error.hint)
+            logger.log(level, "hint: %s", error.hint)
         return error.exit_code
     except BrokenPipeError:
         # Whoever read our output has gone; there is nobody to tell.

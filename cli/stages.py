@@ -112,7 +112,8 @@ def finish(following: Following, stream: Stream, supervisor: Supervisor, *, sequ
     sentinel = following.sentinel(stream)
     row = sentinel.read()
     sentinel.close()
-    if not supervisor.reached:
+    # It may have been moved since the stages ended.
+    if not supervisor.reached or row.replay_lsn < row.endpos:
         left = transactions_between(following.workdir.changes, stream.segment_size, row.replay_lsn, row.endpos)
         raise Stopped(
             f"stopped before the end position: applied up to {row.replay_lsn}, {left} received transactions remain",

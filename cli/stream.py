@@ -19,6 +19,7 @@ from pgcopydb.apply.replay import OnConflict
 from pgcopydb.cli import options as o
 from pgcopydb.cli import sentinel, stages
 from pgcopydb.cli.groups import command_group
+from pgcopydb.daemon.control import check_reached
 from pgcopydb.daemon.plugins import PluginChoice
 from pgcopydb.daemon.progress import Progress
 from pgcopydb.daemon.receive_stage import SERVICE as RECEIVE
@@ -29,7 +30,6 @@ from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.durable import disk_errors
-from pgcopydb.runtime.errors import Stopped
 from pgcopydb.runtime.stop import stop_on_signals
 
 JsonFile = Annotated[
@@ -330,8 +330,8 @@ def _run(
         supervisor.wait()
         if "apply" in names:
             stages.finish(following, stream, supervisor, sequences=False)
-        elif not supervisor.reached:
-            raise Stopped("stopped before the end position", hint="Continue with the same command.")
+        else:
+            check_reached(supervisor.reached)
 
 
 def register(app: typer.Typer) -> None:

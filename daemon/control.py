@@ -13,6 +13,7 @@ from typing import Final
 from pgcopydb.daemon.receive import Receiver
 from pgcopydb.daemon.sentinel import Sentinel
 from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.runtime.errors import Stopped
 
 REPORT_SECONDS: Final = 1.0
 """Least time between two reports of transactions."""
@@ -20,6 +21,12 @@ QUIET_BYTES: Final = 1 << 20
 """How far a position moves without a transaction before it is worth a report."""
 _READ_SECONDS: Final = 30.0
 """An announcement may be lost when a connection is."""
+
+
+def check_reached(reached: bool) -> None:
+    """Whoever starts a stage must be able to tell its end from a stop."""
+    if not reached:
+        raise Stopped("stopped before the end position", hint="Continue with the same command.")
 
 
 @dataclass(slots=True)

@@ -250,6 +250,8 @@ class Receiver:
             if self._xid is not None and self._withheld is None:
                 self._write(self.complete, change_line("R", self.complete))
             self._write(control.endpos, change_line("E", control.endpos))
+            # What was received reaches as far as that: nothing more was committed before it.
+            self.complete = max(self.complete, control.endpos)
             self._sync()
         session.finish()
         control.refresh(self)

@@ -1,7 +1,7 @@
 """The stage that receives: one process of its own, for as long as the migration runs.
 
 Reads the slot and the sentinel, writes the change files and the sentinel's positions. What is true when
-``receive_stage`` returns: a stop was requested, or everything up to the sentinel's end position is on disk. A lost
+``receive_stage`` returns: everything up to the sentinel's end position is on disk, and the sentinel says so. A lost
 connection is made again, however long that takes; a lost slot is an error.
 """
 
@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Final
 
-from pgcopydb.daemon.control import SentinelControl
+from pgcopydb.daemon.control import SentinelControl, check_reached
 from pgcopydb.daemon.pgoutput import PgoutputReader
 from pgcopydb.daemon.pgoutput import stream_options as pgoutput_options
 from pgcopydb.daemon.plugins import (
@@ -61,15 +61,14 @@ def message_reader(plugin: Plugin) -> MessageReader:
     return read_wal2json if plugin is Plugin.WAL2JSON else PgoutputReader()
 
 
-def receive_stage(source: Endpoint, sentinel: Sentinel, workdir: WorkDir, stream: Stream, stop: Stop) -> Lsn:
-    """Receive until the end position or a stop; where the files end."""
+def receive_stage(source: Endpoint, sentinel: Sentinel, workdir: WorkDir, stream: Stream, stop: Stop) -> None:
+    """Receive until the end position. Raises ``Stopped`` when a stop came before."""
     control = SentinelControl(sentinel)
     receiver = Receiver(workdir.changes, stream.timeline, stream.segment_size, stream.consistent_point)
     with workdir.lock(SERVICE):
         persist(lambda: _receive(source, control, receiver, stream, stop), what="receiving changes", stop=stop)
-    if receiver.reached:
-        logger.info("Received everything up to %s: %d transactions", control.endpos, receiver.transactions)
-    return receiver.durable
+    check_reached(receiver.reached)
+    logger.info("Received everything up to %s: %d transactions", control.endpos, receiver.transactions)
 
 
 @dataclass(slots=True)

@@ -1,8 +1,9 @@
 """Run the stages of a migration side by side, each as a command that a person could type too.
 
-Starts receive, transform and apply, and starts one again that was killed. A stage that has come to the end position is
-started again when that is moved on. What is true when ``wait`` returns: no stage is running, and either the end
-position is durable on the target, or a stop was requested. A stage that gave up ends the others, and is an error.
+Starts receive, transform and apply, and starts one again that was killed or stopped by somebody else. A stage that has
+come to the end position is started again when that is moved on. What is true when ``wait`` returns: no stage is
+running, and either the sentinel says that the end position is received, and durable on the target if that is applied
+to; or a stop was requested. A stage that gave up ends the others, and is an error.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from pgcopydb.daemon.sentinel import Sentinel
+from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.child import start_stage
 from pgcopydb.runtime.errors import ExitCode, Kind, PgcopydbError
@@ -30,6 +31,8 @@ _LONGEST_WAIT: Final = 30.0
 _CRASHES: Final = 5
 _CRASH_SECONDS: Final = 60.0
 """A stage that is killed so often within this time is not started again."""
+_STOPPED: Final = frozenset({ExitCode.INTERNAL_ERROR})
+"""What a stage ends with that got a signal."""
 
 
 class StageFailed(PgcopydbError):
@@ -90,7 +93,8 @@ class Supervisor:
                     if stage.process is None and stage.finished_at is None:
                         self._launch(stage)
                 self._look()
-            self.reached = self._all_finished() and not self.stop.mode
+                self._start_again_what_is_behind()
+            self.reached = not self.stop.mode
         except BaseException as error:  # noqa: BLE001  handed on to the thread that waits
             self._error = error
             self.stop.request(StopMode.GRACEFUL)
@@ -114,8 +118,8 @@ class Supervisor:
         ready = wait_for_any([*watched, *sentinel], _LONGEST_WAIT)
         for descriptor in ready & set(living):
             self._ended(living[descriptor])
-        if sentinel and ready & set(sentinel):
-            self._restart_finished()
+        if sentinel:
+            self._heed_announcements()
 
     def _sentinel_descriptor(self) -> list[int]:
         """None while its server cannot be reached: the stages themselves wait for that."""
@@ -125,21 +129,44 @@ class Supervisor:
             logger.debug("no sentinel: %s", error)
             return []
 
-    def _restart_finished(self) -> None:
-        """When the end position was moved behind what a stage has reached."""
+    def _heed_announcements(self) -> None:
+        """A stage that has finished goes on when the end position was moved."""
         try:
             if not self.sentinel.was_announced():
                 return
             endpos = self.sentinel.read().endpos
         except PgcopydbError as error:
-            if error.kind is not Kind.RETRY:
-                raise
-            logger.debug("lost the sentinel: %s", error)
-            self.sentinel.close()
+            self._wait_for_sentinel(error)
             return
         for stage in self._running:
             if stage.finished_at is not None and stage.finished_at != endpos:
                 stage.finished_at = None
+
+    def _start_again_what_is_behind(self) -> None:
+        """Only the sentinel's positions tell which end position a stage has come to: it may have been moved since."""
+        if not self._all_finished():
+            return
+        row = self._read()
+        if row is not None and row.endpos:
+            position = row.replay_lsn if "apply" in self.stages else row.write_lsn
+            if position >= row.endpos and all(stage.finished_at == row.endpos for stage in self._running):
+                return
+        for stage in self._running:
+            stage.finished_at = None
+
+    def _read(self) -> SentinelRow | None:
+        """None while its server cannot be reached."""
+        try:
+            return self.sentinel.read()
+        except PgcopydbError as error:
+            self._wait_for_sentinel(error)
+            return None
+
+    def _wait_for_sentinel(self, error: PgcopydbError) -> None:
+        if error.kind is not Kind.RETRY:
+            raise error
+        logger.debug("lost the sentinel: %s", error)
+        self.sentinel.close()
 
     def _ended(self, stage: _Stage) -> None:
         assert stage.process is not None  # noqa: S101  it was running
@@ -148,25 +175,19 @@ class Supervisor:
         if self.stop.mode:
             return
         if code == 0:
-            stage.finished_at = self._endpos()
+            row = self._read()
+            # Without an end position, or while it cannot be read, the stage finds out itself.
+            stage.finished_at = (row.endpos or None) if row else None
             logger.debug("Stage %s has come to %s", stage.name, stage.finished_at)
             return
-        if code > 0:
+        if code not in _STOPPED and code > 0:
             raise StageFailed(stage.name, code)
         now = time.monotonic()
         stage.crashes = [*(at for at in stage.crashes if now - at < _CRASH_SECONDS), now]
         if len(stage.crashes) >= _CRASHES:
             raise StageFailed(stage.name, code)
-        logger.warning("Stage %s was killed by signal %d, it is started again", stage.name, -code)
-
-    def _endpos(self) -> Lsn | None:
-        """None when it cannot be read now: then the stage is started again, and finds out itself."""
-        try:
-            return self.sentinel.read().endpos
-        except PgcopydbError as error:
-            if error.kind is not Kind.RETRY:
-                raise
-            return None
+        how = f"was killed by signal {-code}" if code < 0 else "was stopped by somebody else"
+        logger.warning("Stage %s %s, it is started again", stage.name, how)
 
     def _forget(self, stage: _Stage) -> None:
         os.close(stage.descriptor)

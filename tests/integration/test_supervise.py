@@ -1,0 +1,92 @@
+"""The run ends well only when everything up to the end position is on the target, whatever happens to its stages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fix_command import Command
+from tests.fix_servers import DbPair, Servers, fresh_database
+from tests.integration.test_follow import applying, drop_progress, end_here, sentinel, uris
+from tests.wait import wait_until
+
+ROWS = "INSERT INTO t SELECT i, repeat('x', 200) FROM generate_series({}, {}) i"
+
+
+@pytest.fixture
+def pair(servers: Servers) -> Iterator[DbPair]:
+    with (
+        fresh_database(servers.get(15), "source") as source,
+        fresh_database(servers.get(17, "target"), "target") as target,
+    ):
+        source.execute("CREATE TABLE t (i int PRIMARY KEY, f text)")
+        yield DbPair(source, target)
+        drop_progress(target)
+
+
+def stage_of(process: subprocess.Popen[bytes], name: str) -> int:
+    """The pid of a stage, 0 when it is not running."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (folder / "stat").read_text().rpartition(") ")[2].split()[1]
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if parent == str(process.pid) and b"stream" in arguments and name.encode() in arguments:
+            return int(folder.name)
+    return 0
+
+
+def is_halted(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("T")
+
+
+def follow(pgcopydb: Command, pair: DbPair, workdir: Path, failpoints: str = "") -> subprocess.Popen[bytes]:
+    env = {**uris(pair), "PGCOPYDB_FAILPOINTS": failpoints}
+    process = pgcopydb.start("clone", "--follow", "--plugin", "test_decoding", "--dir", workdir, env=env)
+    wait_until(lambda: applying(pair) or process.poll() is not None, 60, "changes to be applied")
+    return process
+
+
+def count(pair: DbPair) -> int:
+    return int(pair.target.fetch("SELECT count(*) FROM t")[0][0])
+
+
+def test_a_stage_that_somebody_stops_before_the_end_position(
+    pair: DbPair, pgcopydb: Command, workdir_path: Path
+) -> None:
+    process = follow(pgcopydb, pair, workdir_path)
+    ahead = pair.source.fetch("SELECT (pg_current_wal_flush_lsn() + 1000000)::text")[0][0]
+    pgcopydb.run("stream", "sentinel", "set", "endpos", ahead, "--dir", workdir_path, env=uris(pair))
+    stopped = stage_of(process, "apply")
+    os.kill(stopped, signal.SIGTERM)
+    wait_until(lambda: stage_of(process, "apply") not in {0, stopped}, 30, "the stage to be started again")
+    pair.source.execute(ROWS.format(1, 1000))
+    pair.source.execute("SELECT pg_switch_wal()")
+    assert process.wait(60) == 0, pgcopydb.log_of(process)
+    assert count(pair) == 1000
+
+
+def test_an_end_position_that_is_moved_while_a_stage_ends(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    process = follow(pgcopydb, pair, workdir_path, "replay.at_endpos=stop")
+    pair.source.execute(ROWS.format(1, 10))
+    end_here(pgcopydb, pair, workdir_path)
+    wait_until(lambda: is_halted(stage_of(process, "apply")), 30, "the end of applying")
+    wait_until(lambda: stage_of(process, "receive") == 0, 30, "the end of receiving")
+    pair.source.execute(ROWS.format(11, 20))
+    endpos = end_here(pgcopydb, pair, workdir_path)
+    wait_until(lambda: str(sentinel(pair)["write_lsn"]) == str(endpos), 30, "the rest to be received")
+    wait_until(lambda: stage_of(process, "receive") == 0, 30, "the end of receiving once more")
+    halted = stage_of(process, "apply")
+    os.kill(halted, signal.SIGCONT)
+    wait_until(lambda: process.poll() is not None or stage_of(process, "apply") not in {0, halted}, 30, "what follows")
+    assert process.poll() is None, "the rest was not applied"
+    wait_until(lambda: is_halted(stage_of(process, "apply")), 30, "the end of applying once more")
+    os.kill(stage_of(process, "apply"), signal.SIGCONT)
+    assert process.wait(60) == 0, pgcopydb.log_of(process)
+    assert count(pair) == 20
