@@ -16,6 +16,7 @@ from typing import IO, Final
 
 from pgcopydb.apply.catalog import Catalogs
 from pgcopydb.apply.decode import decoder_of, read_line
+from pgcopydb.apply.known_rows import messages_of
 from pgcopydb.apply.replay import Counts, OnConflict, Replay
 from pgcopydb.apply.sql_lines import Mark, MarkLine, read_mark
 from pgcopydb.apply.sql_reader import Position, Transaction
@@ -39,7 +40,7 @@ def transform_pipe(
     source: IO[bytes], sink: IO[bytes], catalogs: Catalogs, plugin: Plugin, *, name: str, keep_no_op: bool = False
 ) -> None:
     """Lines of change files in, lines of SQL files out. ``name`` says in an error where the lines come from."""
-    transformer = Transformer(catalogs.facts, decoder_of(plugin), keep_no_op=keep_no_op)
+    transformer = Transformer(catalogs.facts, decoder_of(plugin), messages_of(plugin), keep_no_op=keep_no_op)
     for number, text in enumerate(source, 1):
         line = read_line(text)
         try:

@@ -75,7 +75,7 @@ def table_sql(table: Name) -> str:
     return f"{one_line_ident(table.schema)}.{one_line_ident(table.name)}"
 
 
-def _rows_of(table: Name, facts: TableFacts) -> str:
+def rows_of(table: Name, facts: TableFacts) -> str:
     """The rows of the table itself: those of tables that inherit from it have changes of their own."""
     return table_sql(table) if facts.kind == _PARTITIONED else f"ONLY {table_sql(table)}"
 
@@ -109,29 +109,30 @@ def update_statements(change: RowChange, facts: TableFacts, *, keep_no_op: bool 
     if any(c.name in facts.always and c.name in old and old[c.name] != c.value for c in change.new):
         head = insert_head(change, facts)
         again = insert_statement(head, [insert_row(change, facts)])
-        return [f"DELETE FROM {_rows_of(change.relation, facts)} WHERE {condition};", again]  # noqa: S608  all quoted
+        return [f"DELETE FROM {rows_of(change.relation, facts)} WHERE {condition};", again]  # noqa: S608  all quoted
     kept = facts.computed | facts.always
-    full = not keep_no_op and len(old) >= len(change.new)
+    # Without an old row the key is what it was.
+    same = old or {column.name: column.value for column in change.new if column.name in facts.key}
     assigned = [
         f"{one_line_ident(column.name)} = {_literal(column.value)}"
         for column in change.new
         if column.name not in kept
         and not isinstance(column.value, Unchanged)
-        and not (full and column.name in old and old[column.name] == column.value)
+        and (keep_no_op or column.name not in same or same[column.name] != column.value)
     ]
     if not assigned:
         return []
-    return [f"UPDATE {_rows_of(change.relation, facts)} SET {', '.join(assigned)} WHERE {condition};"]  # noqa: S608
+    return [f"UPDATE {rows_of(change.relation, facts)} SET {', '.join(assigned)} WHERE {condition};"]  # noqa: S608
 
 
 def delete_statement(change: RowChange, facts: TableFacts) -> str:
     """Raises ``StateError`` when nothing tells which row it is."""
-    return f"DELETE FROM {_rows_of(change.relation, facts)} WHERE {_condition(change, facts)};"  # noqa: S608
+    return f"DELETE FROM {rows_of(change.relation, facts)} WHERE {_condition(change, facts)};"  # noqa: S608
 
 
 def delete_key(change: RowChange, facts: TableFacts) -> tuple[tuple[str, ...], str] | None:
     """Columns and values of a key by which several rows can be deleted at once; None when there is none."""
-    columns = _identity(change, facts)
+    columns = identity_of(change, facts)
     if not facts.key or any(column.value is None or isinstance(column.value, Unchanged) for column in columns):
         return None
     values = ", ".join(_literal(column.value) for column in columns)
@@ -142,7 +143,7 @@ def delete_by_keys(table: Name, facts: TableFacts, columns: Sequence[str], keys:
     """One DELETE for all rows with these keys."""
     names = ", ".join(one_line_ident(name) for name in columns)
     left = f"({names})" if len(columns) > 1 else names
-    return f"DELETE FROM {_rows_of(table, facts)} WHERE {left} IN ({', '.join(keys)});"  # noqa: S608  all quoted
+    return f"DELETE FROM {rows_of(table, facts)} WHERE {left} IN ({', '.join(keys)});"  # noqa: S608  all quoted
 
 
 def truncate_statement(change: Truncate, partitioned: Iterable[Name] = ()) -> str:
@@ -167,7 +168,7 @@ def row_statements(change: RowChange, facts: TableFacts) -> list[str]:
     return update_statements(change, facts) if change.action is Action.UPDATE else [delete_statement(change, facts)]
 
 
-def _identity(change: RowChange, facts: TableFacts) -> tuple[Column, ...]:
+def identity_of(change: RowChange, facts: TableFacts) -> tuple[Column, ...]:
     """The columns that tell which row it is: the key alone where it is known, for it has an index."""
     columns = change.identity or change.new
     key = tuple(column for column in columns if column.name in facts.key)
@@ -177,7 +178,7 @@ def _identity(change: RowChange, facts: TableFacts) -> tuple[Column, ...]:
 
 
 def _condition(change: RowChange, facts: TableFacts) -> str:
-    columns = _identity(change, facts)
+    columns = identity_of(change, facts)
     if not (columns or change.sparse) or any(isinstance(column.value, Unchanged) for column in columns):
         table = table_sql(change.relation)
         raise StateError(
@@ -194,7 +195,7 @@ def _condition(change: RowChange, facts: TableFacts) -> str:
         columns += tuple(Column(name, "", None) for name in every if name not in given and name in facts.comparisons)
     compared = [column for column in columns if column.name not in facts.computed]
     where = " AND ".join(_same(column, facts) for column in compared)
-    table = _rows_of(change.relation, facts)
+    table = rows_of(change.relation, facts)
     # Rows that are equal in all columns are interchangeable; exactly one of them is meant.
     if facts.kind == _PARTITIONED:
         return f"(tableoid, ctid) IN (SELECT tableoid, ctid FROM {table} WHERE {where} LIMIT 1)"  # noqa: S608

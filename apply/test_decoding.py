@@ -21,6 +21,7 @@ _ACTION: Final = re.compile(r": (INSERT|UPDATE|DELETE|TRUNCATE):(?: |\Z)")
 _COLUMN: Final = re.compile(
     rf"""({_IDENT})\[((?:[^\[\]"]|"(?:[^"]|"")*"|\[\])+)\]:(?:B?'((?:[^']|'')*)'|([^\s']+))(?: |\Z)"""
 )
+_PRINTED: Final = r"(B?'(?:[^']|'')*'|[^\s']+)"
 _NO_DATA: Final = "(no-tuple-data)"
 _OLD: Final = "old-key: "
 _NEW: Final = re.compile(r"new-tuple:(?: |\Z)")
@@ -50,6 +51,25 @@ def decode(text: str) -> Change:
     if len(relations) != 1:
         raise _unreadable(text, 0)
     return _row_change(kind, relations[0], text, position)
+
+
+def row_pattern(text: str) -> re.Pattern[str]:
+    """What matches the messages that differ from this one, which was decoded, in the values of its columns alone.
+
+    Its groups are the values, as they are printed.
+    """
+    action = _ACTION.match(text, _relations(text, len("table "))[1])
+    position = action.end() if action else 0
+    pattern = [re.escape(text[:position])]
+    while position < len(text):
+        match = _COLUMN.match(text, position)
+        if match is None:
+            raise _unreadable(text, position)
+        head, value = match.start(), match.end(2) + len("]:")
+        pattern += [re.escape(text[head:value]), _PRINTED]
+        position = match.end()
+        pattern.append(" " if text[position - 1] == " " and position < len(text) else "")
+    return re.compile("".join(pattern))
 
 
 def _row_change(kind: Action, relation: Name, text: str, position: int) -> RowChange:

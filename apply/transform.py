@@ -14,6 +14,7 @@ from typing import Final
 
 from pgcopydb.apply.changes import Action, RowChange, Truncate
 from pgcopydb.apply.decode import Decoder, Line
+from pgcopydb.apply.known_rows import KnownForm, Literals, Messages, form_of
 from pgcopydb.apply.sql_lines import Mark, mark_line
 from pgcopydb.apply.statements import (
     TableFacts,
@@ -67,6 +68,7 @@ class Transformer:
 
     facts: Callable[[Name], TableFacts]
     decode: Decoder
+    messages: Messages | None = None
     keep_no_op: bool = False
     _merge: _Merge = field(default_factory=_Merge)
     _views: dict[Name, None] = field(default_factory=dict)
@@ -76,6 +78,8 @@ class Transformer:
     def forget(self) -> None:
         """The schema may have changed."""
         self._shapes.clear()
+        if self.messages is not None:
+            self.messages.forget()
 
     def feed(self, line: Line) -> bytes:
         """The SQL lines that are complete now. Raises ``SchemaMismatch`` or ``MissingTable`` for what does not fit."""
@@ -86,7 +90,11 @@ class Transformer:
         return out + mark_line(mark, line.position, line.xid, line.timestamp)
 
     def _change(self, line: Line) -> bytes:
-        change = self.decode(bytes(line.message))
+        message = bytes(line.message)
+        known = None if self.messages is None else self.messages.find(message)
+        if known is not None and known[0].fits(known[1]):
+            return self._known(*known)
+        change = self.decode(message)
         if isinstance(change, Truncate):
             return self._add_truncate(line.lsn, change)
         if change.relation.schema == _OWN_SCHEMA:
@@ -96,20 +104,36 @@ class Transformer:
             self._views[change.relation] = None
             return b""
         self._check_shape(change, facts)
+        if self.messages is not None and known is None and not self.keep_no_op:
+            form = form_of(change, facts)
+            if form is not None:
+                self.messages.learn(message, form)
+        return self._decoded(change, facts)
+
+    def _known(self, form: KnownForm, values: Literals) -> bytes:
+        picked = form.pick(values)
+        if form.action is Action.UPDATE:
+            text: str = form.text % picked
+            return self._flush() + text.encode()
+        if form.action is Action.INSERT:
+            return self._add_row(form.merged_with, f"({', '.join(picked)})", lambda: form.head)
+        key = f"({', '.join(picked)})" if len(picked) > 1 else picked[0]
+        return self._add_key(form.merged_with, key, form.relation, form.facts, form.names)
+
+    def _decoded(self, change: RowChange, facts: TableFacts) -> bytes:
         if change.action is Action.INSERT:
-            return self._insert(change, facts)
+            key = ("I", change.relation, tuple(column.name for column in change.new))
+            return self._add_row(key, insert_row(change, facts), lambda: insert_head(change, facts))
         if change.action is Action.DELETE:
             return self._delete(change, facts)
         statements = update_statements(change, facts, keep_no_op=self.keep_no_op)
         return self._flush() + b"".join(f"{statement}\n".encode() for statement in statements)
 
-    def _insert(self, change: RowChange, facts: TableFacts) -> bytes:
-        key = ("I", change.relation, tuple(column.name for column in change.new))
-        row = insert_row(change, facts)
+    def _add_row(self, key: object, row: str, head: Callable[[], str]) -> bytes:
         out = self._room_for(key, row)
         if not self._merge.parts:
-            head = insert_head(change, facts)
-            self._merge = _Merge(key, [], 0, lambda rows: insert_statement(head, rows))
+            begin = head()
+            self._merge = _Merge(key, [], 0, lambda rows: insert_statement(begin, rows))
         self._add(row)
         return out
 
@@ -119,10 +143,11 @@ class Transformer:
             statement = delete_statement(change, facts)
             return self._flush() + f"{statement}\n".encode()
         names, values = found
-        key = ("D", change.relation, names)
+        return self._add_key(("D", change.relation, names), values, change.relation, facts, names)
+
+    def _add_key(self, key: object, values: str, table: Name, facts: TableFacts, names: tuple[str, ...]) -> bytes:
         out = self._room_for(key, values)
         if not self._merge.parts:
-            table = change.relation
             self._merge = _Merge(key, [], 0, lambda keys: delete_by_keys(table, facts, names, keys))
         self._add(values)
         return out

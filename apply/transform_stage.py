@@ -16,6 +16,7 @@ from typing import Final
 
 from pgcopydb.apply.catalog import Catalogs, MissingTable
 from pgcopydb.apply.decode import Line, decoder_of, read_line
+from pgcopydb.apply.known_rows import messages_of
 from pgcopydb.apply.sql_lines import BOUNDARIES, Mark, MarkLine, read_mark
 from pgcopydb.apply.transform import SchemaMismatch, Transformer, describe
 from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL, ChangeFile
@@ -74,7 +75,12 @@ class Stage:
             self.target.connect(SERVICE) as writer,
         ):
             catalogs = Catalogs(reader, writer)
-            transformer = Transformer(catalogs.facts, decoder_of(self.stream.plugin), keep_no_op=self.keep_no_op)
+            transformer = Transformer(
+                catalogs.facts,
+                decoder_of(self.stream.plugin),
+                messages_of(self.stream.plugin),
+                keep_no_op=self.keep_no_op,
+            )
             self.position = resume_at(self._tail)
             try:
                 while not self.stop.mode:

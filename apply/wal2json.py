@@ -14,12 +14,15 @@ from typing import Final
 
 import msgspec
 
-from pgcopydb.apply.changes import Action, Change, Column, RowChange, Truncate
+from pgcopydb.apply.changes import Action, Change, RowChange, Truncate
+from pgcopydb.apply.changes import Column as ChangedColumn
 from pgcopydb.postgres.names import Name
 from pgcopydb.runtime.errors import CorruptState
 
 
-class _Column(msgspec.Struct, gc=False):
+class Column(msgspec.Struct, gc=False):
+    """As a message has it. Its type is named, or told by its OID."""
+
     name: str
     # Raw: a parsed number would not be the text that Postgres wrote.
     value: msgspec.Raw
@@ -31,8 +34,8 @@ class _Message(msgspec.Struct, gc=False):
     action: Action
     schema: str
     table: str
-    columns: list[_Column] | None = None
-    identity: list[_Column] | None = None
+    columns: list[Column] | None = None
+    identity: list[Column] | None = None
 
 
 _BYTEA: Final = "bytea"
@@ -67,13 +70,14 @@ def decode(payload: bytes) -> Change:
         ) from exc
 
 
-def _columns(found: list[_Column] | None, where: str) -> tuple[Column, ...]:
+def _columns(found: list[Column] | None, where: str) -> tuple[ChangedColumn, ...]:
     if found is None:
         raise ValueError(f"field {where!r} is missing")
-    return tuple([Column(column.name, column.type, _value(column)) for column in found])
+    return tuple([ChangedColumn(column.name, column.type, value_of(column)) for column in found])
 
 
-def _value(column: _Column) -> str | None:
+def value_of(column: Column) -> str | None:
+    """The text that Postgres wrote. Raises ``ValueError``."""
     text = bytes(column.value)
     first = text[0]
     kind = column.type

@@ -75,7 +75,8 @@ class Receiver:
     reached: bool = False
     _file: ChangeFile | None = None
     _xid: str | None = None
-    _withheld: bytes | None = None
+    _begun: bool = False
+    _limit: int = 0
     _unsynced: int = 0
     _kept: float = 0.0
 
@@ -84,7 +85,7 @@ class Receiver:
 
         Raises ``StateError`` when the slot was acknowledged further than the files reach: changes are missing.
         """
-        self._xid, self._withheld, self._unsynced = None, None, 0
+        self._xid, self._begun, self._unsynced = None, False, 0
         found, left_open = recover(self.folder)
         position = max(found, self.start)
         if confirmed > position:
@@ -96,7 +97,7 @@ class Receiver:
         self.complete = self.durable = position
         if left_open:
             # What is there of the transaction stays; it now comes again from its beginning.
-            self._write(position, change_line("R", position))
+            self._write(position.value, change_line("R", position))
             self._sync()
         return position
 
@@ -144,7 +145,8 @@ class Receiver:
                 self.reached = True
             else:
                 self._take_change(message, read)
-                self.reached = self._xid is None and self.complete.value >= endpos
+                if self._xid is None:
+                    self.reached = self.complete.value >= endpos
             if self.reached:
                 break
         else:
@@ -166,29 +168,26 @@ class Receiver:
 
     def _take_change(self, change: Change, read: MessageReader) -> None:
         message = read(change.payload)
-        if message is None or message.action == MESSAGE:
+        if message is None:
             return
-        if message.action == BEGIN:
-            self._begin(Lsn(change.lsn), message)
-        elif message.action == COMMIT:
+        action, xid, _, payload = message
+        if action == BEGIN:
+            self._xid, self._begun = xid, False
+        elif action == COMMIT:
             self._commit(Lsn(change.lsn), message)
-        else:
-            if self._withheld is not None:
-                withheld, self._withheld = self._withheld, None
-                self._write(Lsn(change.lsn), withheld)
-            self._write(Lsn(change.lsn), row_line(message.action, self._xid or "", change.lsn, message.payload))
-
-    def _begin(self, lsn: Lsn, message: PluginMessage) -> None:
-        self._xid = message.xid
-        self._withheld = change_line("B", lsn, xid=message.xid)
+        elif action != MESSAGE:
+            if not self._begun:
+                # Where the first change is: the server gives no position with the begin.
+                self._begun = True
+                self._write(change.lsn, change_line("B", Lsn(change.lsn), xid=self._xid))
+            self._write(change.lsn, row_line(action, self._xid or "", change.lsn, payload))
 
     def _commit(self, lsn: Lsn, message: PluginMessage) -> None:
         xid, self._xid = self._xid, None
-        if self._withheld is not None:
+        if not self._begun:
             # Nothing in it was of interest; the position behind it is kept with the next keepalive.
-            self._withheld = None
             return
-        self._write(lsn, change_line("C", lsn, xid=xid, timestamp=message.timestamp))
+        self._write(lsn.value, change_line("C", lsn, xid=xid, timestamp=message.timestamp))
         self.complete = lsn
         self.transactions += 1
 
@@ -199,28 +198,34 @@ class Receiver:
         now = time.monotonic()
         if keepalive.urgent or keepalive.lsn >= endpos or now - self._kept >= _KEEPALIVE_SECONDS:
             position = Lsn(keepalive.lsn)
-            self._write(position, change_line("K", position))
+            self._write(position.value, change_line("K", position))
             self.complete = position
             self.reached = keepalive.lsn >= endpos
             self._kept = now
 
-    def _write(self, lsn: Lsn, line: bytes) -> None:
+    def _write(self, lsn: int, line: bytes) -> None:
         """To the file of the position, never to an earlier one: transactions come in the order of their commits."""
-        number = lsn.value // self.segment_size
-        if self._file is None:
-            segment = Segment.holding(lsn, self.timeline, self.segment_size)
-            self._file = ChangeFile(self.folder, segment_to_write(self.folder, segment))
-        elif number > self._file.segment.number:
-            segment = Segment(self.timeline, number, self.segment_size)
-            self._file.append(change_line("X", segment.start))
-            failpoint("receive.before_publish")
-            self._file.publish()
-            failpoint("receive.after_publish")
-            self._file = ChangeFile(self.folder, segment)
+        if self._file is None or lsn >= self._limit:
+            file, self._file = self._file, None
+            self._file = self._file_for(Lsn(lsn), file)
+            self._limit = self._file.segment.end.value
         self._file.append(line)
         self._unsynced += len(line)
         if self._unsynced >= _SYNC_BYTES:
             self._sync()
+
+    def _file_for(self, lsn: Lsn, file: ChangeFile | None) -> ChangeFile:
+        """The one that is written on, or the one that follows it."""
+        segment = Segment.holding(lsn, self.timeline, self.segment_size)
+        if file is None:
+            file = ChangeFile(self.folder, segment_to_write(self.folder, segment))
+        if segment.number <= file.segment.number:
+            return file
+        file.append(change_line("X", segment.start))
+        failpoint("receive.before_publish")
+        file.publish()
+        failpoint("receive.after_publish")
+        return ChangeFile(self.folder, segment)
 
     def _flush(self) -> None:
         """Readers see what has arrived."""
@@ -247,9 +252,9 @@ class Receiver:
     def _end(self, session: ReplicationSession, control: Control) -> None:
         if self.reached:
             failpoint("receive.at_endpos")
-            if self._xid is not None and self._withheld is None:
-                self._write(self.complete, change_line("R", self.complete))
-            self._write(control.endpos, change_line("E", control.endpos))
+            if self._xid is not None and self._begun:
+                self._write(self.complete.value, change_line("R", self.complete))
+            self._write(control.endpos.value, change_line("E", control.endpos))
             # What was received reaches as far as that: nothing more was committed before it.
             self.complete = max(self.complete, control.endpos)
             self._sync()

@@ -78,11 +78,11 @@ class Printer(Receiver):
     sink: IO[bytes] = field(default_factory=BytesIO)
 
     def begin(self, confirmed: Lsn) -> Lsn:
-        self._xid, self._withheld = None, None
+        self._xid, self._begun = None, False
         self.complete = max(self.complete, confirmed)
         return self.complete
 
-    def _write(self, _lsn: Lsn, line: bytes) -> None:
+    def _write(self, _lsn: int, line: bytes) -> None:
         self.sink.write(line)
 
     def _flush(self) -> None:
