@@ -18,6 +18,7 @@ from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.postgres.server import wal_position
 from pgcopydb.runtime.errors import UsageError
 
 logger = logging.getLogger("pgcopydb.cli")
@@ -134,13 +135,8 @@ def set_endpos(
 
 
 def _current(endpoint: Endpoint) -> Lsn:
-    with endpoint.connect("sentinel") as connection, server_errors(Side.SOURCE, "asking where its WAL is"):
-        row = connection.execute(
-            "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
-            " ELSE pg_catalog.pg_current_wal_flush_lsn() END"
-        ).fetchone()
-    assert row is not None  # noqa: S101  a query without FROM returns one row
-    return Lsn.parse(str(row[0]))
+    with endpoint.connect("sentinel") as connection:
+        return wal_position(connection, with_all_commits=True)
 
 
 def set_apply(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
@@ -21,7 +22,9 @@ from pgcopydb.daemon.supervise import Supervisor
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.postgres.server import wal_position
 from pgcopydb.runtime.errors import PgcopydbError, StateError, Stopped
+from pgcopydb.runtime.sizes import pretty_seconds, pretty_size
 from pgcopydb.runtime.stop import Stop
 from pgcopydb.runtime.watch import wait_for_any
 from pgcopydb.runtime.workdir import WorkDir
@@ -48,6 +51,7 @@ class Following:
     """Of the stages' command lines: how they log."""
     apply_flags: Sequence[str] = ()
     transform_flags: Sequence[str] = ()
+    began: float = field(default_factory=time.monotonic, init=False)
 
     @classmethod
     def between(
@@ -122,19 +126,23 @@ def finish(following: Following, stream: Stream, supervisor: Supervisor, *, sequ
     if sequences:
         finish_sequences(following.source, following.target, following.stop)
         finish_views(following.source, following.target, following.workdir, following.stop)
-    _say_result(following.workdir, row.endpos, row.replay_lsn)
+    _say_result(following, row.endpos, row.replay_lsn)
 
 
-def _say_result(workdir: WorkDir, endpos: Lsn, replayed: Lsn) -> None:
-    result = orjson.loads(workdir.apply_result.read_bytes())
+def _say_result(following: Following, endpos: Lsn, replayed: Lsn) -> None:
+    result = orjson.loads(following.workdir.apply_result.read_bytes())
     conflicts = int(result["conflicts"])
+    with following.source.connect_patiently("lag", following.stop) as source:
+        lag = wal_position(source).bytes_since(replayed)
     logger.info(
-        "Reached %s: the target is at %s, %d transactions and %d rows were applied, the last one was committed on the "
-        "source at %s, %d conflicts",
+        "Reached %s: the target is at %s, %s behind the source's WAL; %d transactions with %d rows were applied in %s, "
+        "the last one was committed on the source at %s; %d conflicts",
         endpos,
         replayed,
+        pretty_size(max(0, lag)),
         result["transactions"],
         result["rows"],
+        pretty_seconds(time.monotonic() - following.began),
         result["last_commit"] or "no time",
         conflicts,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.lsn import Lsn
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +64,22 @@ def inspect_server(connection: Connection, side: Side) -> ServerFacts:
         block_size=row[6],
         tls=connection.pgconn.ssl_in_use,
     )
+
+
+def wal_position(source: Connection, *, with_all_commits: bool = False) -> Lsn:
+    """How far the WAL is on the disk, on a standby how far it is replayed.
+
+    ``with_all_commits``: not before any commit that was visible when this was called. One that did not wait for the
+    disk (``synchronous_commit``) is written there first.
+    """
+    with server_errors(Side.SOURCE, "asking where its WAL is"):
+        if with_all_commits and source.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() == (False,):
+            with source.transaction():
+                source.execute("SET LOCAL synchronous_commit = 'local'")
+                source.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'pgcopydb', '')")
+        row = source.execute(
+            "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
+            " ELSE pg_catalog.pg_current_wal_flush_lsn() END"
+        ).fetchone()
+    assert row is not None  # noqa: S101  a query without FROM returns one row
+    return Lsn.parse(str(row[0]))

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.replication import Change, Keepalive, ReplicationSession
+from pgcopydb.postgres.server import wal_position
 from pgcopydb.runtime.errors import Kind, SourceError
 from tests.fix_servers import Database, Servers, fresh_database
 from tests.wait import wait_until
@@ -176,3 +178,19 @@ def test_dropping_a_slot_and_naming_the_system(database: Database) -> None:
         assert identity.system == str(database.fetch("SELECT system_identifier FROM pg_control_system()")[0][0])
         assert identity.timeline == 1
         assert identity.flushed
+
+
+def test_a_position_behind_every_visible_commit(database: Database) -> None:
+    """Also behind those that did not wait for the disk, and are seen before their WAL is there."""
+    database.execute("CREATE TABLE seen (id int)")
+    endpoint = Endpoint(ConnInfo.parse(Side.SOURCE, database.dsn), "test")
+    with database.connect() as writer, endpoint.connect("test") as asking:
+        writer.autocommit = True
+        writer.execute("SET synchronous_commit = off")
+        not_flushed = 0
+        for number in range(50):
+            writer.execute("INSERT INTO seen VALUES (%s)", (number,))
+            written = asking.execute("SELECT pg_current_wal_insert_lsn()::text").fetchall()[0][0]
+            not_flushed += wal_position(asking) < Lsn.parse(written)
+            assert wal_position(asking, with_all_commits=True) >= Lsn.parse(written)
+        assert not_flushed
