@@ -16,6 +16,7 @@ import orjson
 import psycopg
 
 from pgcopydb.apply.already_copied import AlreadyCopied
+from pgcopydb.apply.prune import prune
 from pgcopydb.apply.replay import Counts, OnConflict, Replay
 from pgcopydb.apply.sql_reader import SqlReader
 from pgcopydb.daemon.control import REPORT_SECONDS, Reports, check_reached
@@ -50,11 +51,13 @@ class Stage:
     stream: Stream
     stop: Stop
     on_conflict: OnConflict = OnConflict.ERROR
+    keep_files: bool = False
     reached: bool = False
     endpos: Lsn = field(default_factory=Lsn)
     replayed: Lsn = field(default_factory=Lsn)
     counts: Counts = field(default_factory=Counts)
     _reports: Reports = field(default_factory=Reports)
+    _pruned: int = -1
 
     def run(self) -> None:
         """Until the end position or a stop. Raises ``Kind.RETRY`` for a lost connection."""
@@ -126,6 +129,16 @@ class Stage:
         self.sentinel.report_replayed(self.replayed)
         failpoint("replay.after_report")
         self._reports.told(now, replay.counts.transactions, replay.position)
+        self._prune()
+
+    def _prune(self) -> None:
+        """When the target has come to another file."""
+        if self.keep_files or self.replayed.value // self.stream.segment_size == self._pruned:
+            return
+        self._pruned = self.replayed.value // self.stream.segment_size
+        removed = prune(self.workdir.changes, self.stream.segment_size, self.replayed)
+        if removed:
+            logger.debug("Removed %d files of changes, the last one %s", len(removed), removed[-1].name)
 
     def _write_result(self, replay: Replay) -> None:
         result = {

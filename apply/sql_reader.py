@@ -6,7 +6,7 @@ of a large one only where it is. Whatever was rolled back does not come out at a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -65,14 +65,8 @@ class SqlReader:
 
     def go_to(self, position: Lsn) -> None:
         """Before the first transaction that was committed after ``position``."""
-        wanted = position.value // self.segment_size
         files = files_of(self.folder, SQL, self.segment_size)
-        numbers = list(files)
-        # A commit is never in a file before that of its position; its transaction may begin in an earlier one.
-        start = next((index for index, number in enumerate(numbers) if number >= wanted), len(numbers) - 1)
-        while start > 0 and _continues(files[numbers[start]]):
-            start -= 1
-        self._restart((numbers[start] if numbers else -1, 0))
+        self._restart((first_file(files, position, self.segment_size) if files else -1, 0))
 
     def next(self) -> Transaction | Position | None:
         """None when no more is there yet."""
@@ -159,6 +153,17 @@ class SqlReader:
             self._lines = None
         elif self._lines is not None:
             self._lines.append(line)
+
+
+def first_file(files: Mapping[int, Path], position: Lsn, segment_size: int) -> int:
+    """Which of the SQL files, by the numbers of their segments, the first transaction behind a position begins in."""
+    wanted = position.value // segment_size
+    numbers = list(files)
+    # A commit is never in a file before that of its position; its transaction may begin in an earlier one.
+    start = next((index for index, number in enumerate(numbers) if number >= wanted), len(numbers) - 1)
+    while start > 0 and _continues(files[numbers[start]]):
+        start -= 1
+    return numbers[start]
 
 
 def _continues(path: Path) -> bool:

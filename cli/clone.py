@@ -17,7 +17,7 @@ from pgcopydb.cli import options as o
 from pgcopydb.cli.display import watching
 from pgcopydb.cli.groups import command_group
 from pgcopydb.cli.migration import Migration
-from pgcopydb.cli.stages import Following
+from pgcopydb.cli.stages import Following, apply_flags
 from pgcopydb.cli.tables import print_summary
 from pgcopydb.cli.version import program_version
 from pgcopydb.daemon.plugins import PluginChoice
@@ -69,6 +69,7 @@ def clone(
     origin: o.OriginName = DEFAULT_NAME,
     endpos: o.Endpos = None,
     on_conflict: o.OnConflictOption = OnConflict.ERROR,
+    keep_files: o.KeepFiles = False,
     replay_no_op_updates: o.ReplayNoOp = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
@@ -114,7 +115,7 @@ def clone(
             workdir,
             stop,
             flags=o.log_flags(verbose, notice, debug, trace, quiet),
-            apply_flags=["--on-conflict", on_conflict],
+            apply_flags=apply_flags(on_conflict, keep_files),
             transform_flags=["--replay-no-op-updates"] if replay_no_op_updates else [],
         )
         migration = Migration(following, chosen, endpos) if follow else None

@@ -18,6 +18,7 @@ def follow(
     directory: o.Directory = None,
     endpos: o.Endpos = None,
     on_conflict: o.OnConflictOption = OnConflict.ERROR,
+    keep_files: o.KeepFiles = False,
     replay_no_op_updates: o.ReplayNoOp = False,
     _resume: o.ResumeAnyway = False,
     verbose: o.Verbose = 0,
@@ -41,7 +42,7 @@ def follow(
             workdir,
             stop,
             flags=o.log_flags(verbose, notice, debug, trace, quiet),
-            apply_flags=["--on-conflict", on_conflict],
+            apply_flags=stages.apply_flags(on_conflict, keep_files),
             transform_flags=["--replay-no-op-updates"] if replay_no_op_updates else [],
         )
         stream = load_stream(workdir)

@@ -454,6 +454,16 @@ ReplayNoOp = Annotated[
         rich_help_panel=_STREAM,
     ),
 ]
+KeepFiles = Annotated[
+    bool,
+    typer.Option(
+        "--keep-files",
+        envvar="PGCOPYDB_KEEP_FILES",
+        help="Keep files of changes that the target has on its disk.",
+        rich_help_panel=_STREAM,
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Verbose = Annotated[
     int,

@@ -13,6 +13,7 @@ from typing import Final
 
 import orjson
 
+from pgcopydb.apply.replay import OnConflict
 from pgcopydb.bootstrap.after_follow import finish_sequences, finish_views
 from pgcopydb.daemon.backlog import transactions_between
 from pgcopydb.daemon.sentinel import Sentinel
@@ -74,6 +75,11 @@ class Following:
             Side.TARGET.variable: self.target.info.text(),
         }
         return Supervisor(commands, environment, self.sentinel(stream, "supervisor"), self.stop)
+
+
+def apply_flags(on_conflict: OnConflict, keep_files: bool) -> list[str]:
+    """Of the command line of the stage."""
+    return ["--on-conflict", on_conflict, *(["--keep-files"] if keep_files else [])]
 
 
 def set_endpos(following: Following, stream: Stream, endpos: Lsn | None) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Optional, cast
 
@@ -15,6 +15,8 @@ import typer
 from pgcopydb.apply import apply_stage, transform_stage
 from pgcopydb.apply.catalog import Catalogs
 from pgcopydb.apply.pipe import apply_pipe, transform_pipe
+from pgcopydb.apply.prune import prunable
+from pgcopydb.apply.prune import prune as remove_durable
 from pgcopydb.apply.replay import OnConflict
 from pgcopydb.cli import options as o
 from pgcopydb.cli import sentinel, stages
@@ -210,6 +212,7 @@ def apply(
     directory: o.Directory = None,
     endpos: o.Endpos = None,
     on_conflict: o.OnConflictOption = OnConflict.ERROR,
+    keep_files: o.KeepFiles = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -239,8 +242,36 @@ def apply(
         sentinel_here = sentinel_of(stream, source_end, target_end)
         if endpos is not None:
             sentinel_here.set_endpos(endpos)
-        stage = apply_stage.Stage(target_end, sentinel_here, workdir, stream, stop, on_conflict)
+        stage = apply_stage.Stage(target_end, sentinel_here, workdir, stream, stop, on_conflict, keep_files)
         apply_stage.run_apply(stage)
+
+
+def prune(
+    *,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    dry_run: o.DryRun = False,
+    json: o.Json = False,
+    verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Remove the files of changes that the target has on its disk, and say which. Applying does so by itself."""
+    o.begin_logging(verbose, notice, debug, trace, quiet)
+    workdir = o.workdir_of(directory)
+    stream = load_stream(workdir)
+    with closing(sentinel_of(stream, _endpoint(Side.SOURCE, source), _optional_target(target))) as sentinel_here:
+        durable = sentinel_here.read().replay_lsn
+    act = prunable if dry_run else remove_durable
+    names = [path.name for path in act(workdir.changes, stream.segment_size, durable)]
+    if json:
+        typer.echo(orjson.dumps({"removed": [] if dry_run else names, "removable": names if dry_run else []}))
+        return
+    for name in names:
+        typer.echo(f"{'Would remove' if dry_run else 'Removed'} {name}")
 
 
 def prefetch(
@@ -269,6 +300,7 @@ def catchup(
     directory: o.Directory = None,
     endpos: o.Endpos = None,
     on_conflict: o.OnConflictOption = OnConflict.ERROR,
+    keep_files: o.KeepFiles = False,
     replay_no_op_updates: o.ReplayNoOp = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
@@ -279,7 +311,7 @@ def catchup(
     """Transform and apply what was received, until the end position; nothing is received."""
     o.begin_logging(verbose, notice, debug, trace, quiet)
     flags = o.log_flags(verbose, notice, debug, trace, quiet)
-    more = (("--on-conflict", on_conflict), _no_op(replay_no_op_updates))
+    more = (stages.apply_flags(on_conflict, keep_files), _no_op(replay_no_op_updates))
     _run(source, target, directory, endpos, stages.TRANSFORM_AND_APPLY, flags, more)
 
 
@@ -290,6 +322,7 @@ def replay(
     directory: o.Directory = None,
     endpos: o.Endpos = None,
     on_conflict: o.OnConflictOption = OnConflict.ERROR,
+    keep_files: o.KeepFiles = False,
     replay_no_op_updates: o.ReplayNoOp = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
@@ -300,7 +333,7 @@ def replay(
     """Receive, transform and apply until the end position."""
     o.begin_logging(verbose, notice, debug, trace, quiet)
     flags = o.log_flags(verbose, notice, debug, trace, quiet)
-    more = (("--on-conflict", on_conflict), _no_op(replay_no_op_updates))
+    more = (stages.apply_flags(on_conflict, keep_files), _no_op(replay_no_op_updates))
     _run(source, target, directory, endpos, stages.ALL, flags, more)
 
 
@@ -315,7 +348,7 @@ def _run(
     endpos: Lsn | None,
     names: tuple[str, ...],
     flags: list[str],
-    more: tuple[tuple[str, ...], tuple[str, ...]],
+    more: tuple[Sequence[str], Sequence[str]],
 ) -> None:
     source_info, target_info = o.servers(source, target)
     workdir = o.workdir_of(directory)
@@ -336,7 +369,7 @@ def _run(
 
 def register(app: typer.Typer) -> None:
     group = command_group("Follow changes step by step.")
-    for command in (setup, cleanup, receive, transform, apply, prefetch, catchup, replay):
+    for command in (setup, cleanup, prune, receive, transform, apply, prefetch, catchup, replay):
         group.command(command.__name__)(command)
     group.add_typer(sentinel.group(), name="sentinel")
     app.add_typer(group, name="stream")

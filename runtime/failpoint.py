@@ -62,6 +62,7 @@ NAMES: Final = frozenset(
         "replay.after_flush",
         "replay.after_report",
         "replay.at_endpos",
+        "prune.before_remove",
         "follow.after_copy",
         "follow.before_sequences",
     }

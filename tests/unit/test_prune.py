@@ -1,0 +1,98 @@
+"""Which files of changes can go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pgcopydb.apply.prune import prunable, prune
+from pgcopydb.apply.sql_lines import Mark, mark_line
+from pgcopydb.apply.sql_reader import SqlReader, Transaction
+from pgcopydb.daemon.change_file import change_line
+from pgcopydb.daemon.segments import Segment
+from pgcopydb.postgres.lsn import Lsn
+
+SIZE = 1 << 20
+
+
+def at(file: int, byte: int = 0) -> Lsn:
+    return Lsn(file * SIZE + byte)
+
+
+def transaction(commit: Lsn) -> bytes:
+    return mark_line(Mark.BEGIN, Lsn(commit.value - 10), "7") + b"DELETE x;\n" + mark_line(Mark.COMMIT, commit, "7")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Files 5 to 9. Number 6 ends within a transaction that is committed in 8; 9 is being written."""
+    content = {
+        5: transaction(at(5, 100)) + transaction(at(5, 200)),
+        6: transaction(at(6, 100)) + mark_line(Mark.BEGIN, at(6, 150), "8") + b"DELETE x;\n",
+        7: b"DELETE x;\n" * 3,
+        8: b"DELETE x;\n" + mark_line(Mark.COMMIT, at(8, 50), "8") + transaction(at(8, 100)),
+        9: transaction(at(9, 100)),
+    }
+    for number, lines in content.items():
+        name = Segment(1, number, SIZE).name
+        last = number == max(content)
+        end = b"" if last else mark_line(Mark.SWITCH, at(number + 1))
+        suffix = ".partial" if last else ""
+        (tmp_path / f"{name}.sql{suffix}").write_bytes(lines + end)
+        (tmp_path / f"{name}.json{suffix}").write_bytes(change_line("X", at(number + 1)))
+    return tmp_path
+
+
+def numbers(paths: list[Path]) -> list[tuple[int, str]]:
+    return [(Segment.parse(path.name[:24], SIZE).number, path.name[24:]) for path in paths]
+
+
+@pytest.mark.parametrize(
+    ("durable", "first_kept"),
+    [
+        (Lsn(), 5),
+        (at(5, 199), 5),
+        (at(5, 200), 5),
+        (at(6, 100), 6),
+        (at(7, 0), 6),
+        (at(8, 49), 6),
+        (at(8, 50), 6),
+        (at(9, 0), 9),
+        (at(9, 100), 9),
+        (at(20, 0), 9),
+    ],
+)
+def test_what_can_go(folder: Path, durable: Lsn, first_kept: int) -> None:
+    expected = [(number, suffix) for number in range(5, first_kept) for suffix in (".json", ".sql")]
+    before = behind(folder, durable)
+    assert numbers(prunable(folder, SIZE, durable)) == expected
+    assert numbers(prune(folder, SIZE, durable)) == expected
+    assert len(list(folder.iterdir())) == 10 - len(expected)
+    assert behind(folder, durable) == before
+    assert prune(folder, SIZE, durable) == []
+
+
+def behind(folder: Path, durable: Lsn) -> list[Lsn]:
+    """Commits that a reader that begins there finds behind that position."""
+    reader = SqlReader(folder, SIZE)
+    reader.go_to(durable)
+    found: list[Lsn] = []
+    while (unit := reader.next()) is not None:
+        if isinstance(unit, Transaction) and unit.commit > durable:
+            found.append(unit.commit)
+    reader.close()
+    return found
+
+
+def test_a_change_file_stays_until_its_sql_file_is_complete(folder: Path) -> None:
+    for path in folder.glob("*.sql*"):
+        if Segment.parse(path.name[:24], SIZE).number > 6:
+            path.unlink()
+    assert numbers(prunable(folder, SIZE, at(20))) == [(5, ".json"), (5, ".sql")]
+
+
+def test_without_sql_files_nothing_goes(folder: Path) -> None:
+    for path in folder.glob("*.sql*"):
+        path.unlink()
+    assert prunable(folder, SIZE, at(20)) == []
