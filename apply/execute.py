@@ -18,9 +18,11 @@ from pgcopydb.postgres.classify import classify, is_transient
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.runtime.errors import Kind, TargetError
+from pgcopydb.runtime.watch import wait_for_any
 
 _CHUNK_BYTES: Final = 1 << 18
 _SHOWN: Final = 300
+_LONGEST_WAIT: Final = 30.0
 _GOOD: Final = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 _SCHEMA_STATES: Final = frozenset({"42703", "42P01", "42804", "3F000"})
 
@@ -56,13 +58,17 @@ class Executor:
 
     def command(self, text: str) -> None:
         """One statement or several whose results mean nothing."""
+        failed: StatementFailed | None = None
         try:
             self._send(text.encode())
-            for _, result in enumerate(self._results()):
+            # To the end, or the session cannot be used any more.
+            for result in self._results():
                 if result.status not in _GOOD:
-                    raise self._refused(result, text)
+                    failed = self._refused(result, text)
         except psycopg.Error as exc:
             raise classify(Side.TARGET, exc, "applying changes") from exc
+        if failed is not None:
+            raise failed
 
     def _run_chunk(self, lines: list[bytes]) -> None:
         failed: StatementFailed | None = None
@@ -95,8 +101,15 @@ class Executor:
         self.connection.pgconn.send_query(text)
 
     def _results(self) -> Iterator[pq.abc.PGresult]:
-        get = self.connection.pgconn.get_result
-        while (result := get()) is not None:
+        """Waits outside of libpq: within it no signal is handled, and a statement may wait for a lock for long."""
+        pgconn = self.connection.pgconn
+        while True:
+            while pgconn.is_busy():
+                wait_for_any([pgconn.socket], _LONGEST_WAIT)
+                pgconn.consume_input()
+            result = pgconn.get_result()
+            if result is None:
+                return
             yield result
 
     def _refused(self, result: pq.abc.PGresult, statement: str) -> StatementFailed:

@@ -19,7 +19,9 @@ from pgcopydb.apply.already_copied import AlreadyCopied
 from pgcopydb.apply.execute import Executor, StatementFailed
 from pgcopydb.apply.sql_reader import Position, Transaction
 from pgcopydb.daemon.progress import Progress
+from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection
+from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.errors import Kind, TargetError
 from pgcopydb.runtime.failpoint import failpoint
@@ -143,9 +145,10 @@ class Replay:
         try:
             self._run(group)
         except (StatementFailed, ConflictError) as error:
-            self.connection.rollback()
             if error.kind is Kind.RETRY or len(group) == 1:
                 raise
+            with server_errors(Side.TARGET, "rolling back"):
+                self.connection.rollback()
             logger.debug("one by one, because of: %s", error)
             for transaction in group:
                 self._apply([transaction])

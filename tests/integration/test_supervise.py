@@ -12,7 +12,7 @@ import pytest
 
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
-from tests.integration.test_follow import applying, drop_progress, end_here, sentinel, uris
+from tests.integration.test_follow import applying, current, drop_progress, end_here, sentinel, uris
 from tests.wait import wait_until
 
 ROWS = "INSERT INTO t SELECT i, repeat('x', 200) FROM generate_series({}, {}) i"
@@ -90,3 +90,16 @@ def test_an_end_position_that_is_moved_while_a_stage_ends(pair: DbPair, pgcopydb
     os.kill(stage_of(process, "apply"), signal.SIGCONT)
     assert process.wait(60) == 0, pgcopydb.log_of(process)
     assert count(pair) == 20
+
+
+def test_an_interrupt_while_a_statement_waits_for_a_lock(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    process = follow(pgcopydb, pair, workdir_path)
+    waiting = "SELECT FROM pg_stat_activity WHERE application_name LIKE 'pgcopydb%' AND wait_event_type = 'Lock'"
+    with pair.target.connect(autocommit=False) as blocker:
+        blocker.execute("LOCK TABLE t")
+        pair.source.execute(ROWS.format(1, 10))
+        wait_until(lambda: pair.target.fetch(waiting), 30, "a statement to wait")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) != 0
+    pgcopydb.run("follow", "--dir", workdir_path, "--endpos", current(pair), env=uris(pair))
+    assert count(pair) == 10
