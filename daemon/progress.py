@@ -1,8 +1,10 @@
 """How far the target is, as the target itself knows it: committed together with the changes.
 
-By a replication origin (PostgreSQL documentation, "Replication Progress Tracking"), or where the role may not use one,
-as on managed services, by a row of ``pgcopydb.progress`` on the target. What is true of ``durable``: the position that
-it returns survives a crash of the target.
+By a replication origin (PostgreSQL documentation, "Replication Progress Tracking") on servers before 16. Later ones
+move an origin also when the transaction is aborted after its position was set, by a deferred constraint or a shutdown
+for two: there the position is in a row of ``pgcopydb.progress``, and the origin marks the changes as ours. By the row
+alone where the role may not use an origin, as on managed services. What is true of ``durable``: the position that it
+returns survives a crash of the target.
 """
 
 from __future__ import annotations
@@ -24,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 ORIGIN: Final = "origin"
 TABLE: Final = "table"
+BOTH: Final = "both"
+"""An origin, whose position means nothing, and a row."""
+
+_ORIGINS_MOVE_ON_ABORT: Final = 160000
 
 _CREATE_TABLE: Final = """
 CREATE SCHEMA IF NOT EXISTS pgcopydb;
@@ -37,14 +43,14 @@ _REFUSED: Final = frozenset({"42501", "53400", "55000"})
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One stream's progress on the target. ``tracking`` is ``origin`` or ``table``."""
+    """One stream's progress on the target. ``tracking`` is ``origin``, ``table`` or ``both``."""
 
     origin: str
     tracking: str
 
     def begin_session(self, connection: Connection) -> None:
         """Make this session the one that advances the progress. ``Kind.RETRY`` while another one still does."""
-        if self.tracking == ORIGIN:
+        if self.tracking != TABLE:
             query, values = "SELECT pg_catalog.pg_replication_origin_session_setup(%s)", (self.origin,)
         else:
             query = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtext(%s))"
@@ -66,12 +72,12 @@ class Progress:
     def statement(self, position: Lsn, committed: str | None) -> str:
         """What records within a transaction that it brings the target to ``position``."""
         timestamp = quote_literal(committed or "epoch")
-        if self.tracking == ORIGIN:
-            return f"SELECT pg_catalog.pg_replication_origin_xact_setup('{position}', {timestamp});"
-        return (
+        origin = f"SELECT pg_catalog.pg_replication_origin_xact_setup('{position}', {timestamp});"
+        row = (
             f"UPDATE pgcopydb.progress SET lsn = '{position}', committed = {timestamp}"  # noqa: S608  literals
             f" WHERE origin = {quote_literal(self.origin)};"
         )
+        return {ORIGIN: origin, TABLE: row, BOTH: f"{row} {origin}"}[self.tracking]
 
     def durable(self, connection: Connection) -> Lsn:
         """How far the target is, flushed to its disk. Raises ``StateError`` when nothing is recorded."""
@@ -117,15 +123,14 @@ def create_progress(connection: Connection, origin: str, start: Lsn) -> Progress
             "The target refuses replication origins (%s): progress is kept in a table", exc.diag.message_primary
         )
         _drop_origin(connection, origin)
-        return _create_row(connection, origin, start)
-    return Progress(origin, ORIGIN)
-
-
-def _create_row(connection: Connection, origin: str, start: Lsn) -> Progress:
-    with server_errors(Side.TARGET, "creating pgcopydb.progress"):
-        connection.execute(_CREATE_TABLE)
-        connection.execute("INSERT INTO pgcopydb.progress (origin, lsn) VALUES (%s, %s)", (origin, str(start)))
-    return Progress(origin, TABLE)
+        tracking = TABLE
+    else:
+        tracking = BOTH if connection.info.server_version >= _ORIGINS_MOVE_ON_ABORT else ORIGIN
+    if tracking != ORIGIN:
+        with server_errors(Side.TARGET, "creating pgcopydb.progress"):
+            connection.execute(_CREATE_TABLE)
+            connection.execute("INSERT INTO pgcopydb.progress (origin, lsn) VALUES (%s, %s)", (origin, str(start)))
+    return Progress(origin, tracking)
 
 
 def drop_progress(connection: Connection, origin: str) -> bool:

@@ -29,7 +29,7 @@ OWN_SCHEMA: Final = "pgcopydb"
 @dataclass(frozen=True, slots=True)
 class Stream:
     """``origin``: name on the target. ``sentinel``: the side that has the sentinel. ``system``: the source's system
-    identifier. ``tracking``: where the target keeps its progress, ``origin`` or ``table``."""
+    identifier. ``tracking``: how the target keeps its progress, ``origin``, ``table`` or ``both``."""
 
     slot: str
     plugin: Plugin
