@@ -16,6 +16,8 @@ import orjson
 from pgcopydb.apply.replay import OnConflict
 from pgcopydb.bootstrap.after_follow import finish_sequences, finish_views
 from pgcopydb.daemon.backlog import transactions_between
+from pgcopydb.daemon.plugins import Plugin
+from pgcopydb.daemon.published import check_published
 from pgcopydb.daemon.sentinel import Sentinel
 from pgcopydb.daemon.slot import sentinel_of
 from pgcopydb.daemon.stream import Stream
@@ -133,6 +135,9 @@ def finish(following: Following, stream: Stream, supervisor: Supervisor, *, sequ
         finish_sequences(following.source, following.target, following.stop)
         finish_views(following.source, following.target, following.workdir, following.stop)
     _say_result(following, row.endpos, row.replay_lsn)
+    if stream.plugin is Plugin.PGOUTPUT:
+        with following.source.connect_patiently("published", following.stop) as source:
+            check_published(source, following.workdir, stream)
 
 
 def _say_result(following: Following, endpos: Lsn, replayed: Lsn) -> None:

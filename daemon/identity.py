@@ -15,22 +15,35 @@ from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.names import Name
 
+# Each partition has an identity of its own, whatever its parent says. A primary key is what a parent hands on to those
+# that are made later.
 _TABLES: Final = """
-SELECT n.nspname, c.relname, c.relkind = 'p',
-       CASE c.relreplident
-            WHEN 'f' THEN true
-            WHEN 'd' THEN EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary
-                                        AND i.indimmediate)
-            WHEN 'i' THEN EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)
-            ELSE false
-       END
-  FROM pg_catalog.pg_class c
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
-   AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcopydb')
-   AND NOT EXISTS (
-       SELECT FROM pg_catalog.pg_depend d
-        WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+WITH RECURSIVE followed AS (
+    SELECT c.oid, n.nspname, c.relname, c.relkind = 'p' AS partitioned,
+           CASE WHEN c.relreplident = 'd' THEN EXISTS (
+                     SELECT FROM pg_catalog.pg_index i
+                      WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate)
+                WHEN c.relkind = 'p' OR c.relreplident = 'n' THEN false
+                WHEN c.relreplident = 'i' THEN EXISTS (
+                     SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)
+                ELSE true
+           END AS identified
+      FROM pg_catalog.pg_class c
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+       AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcopydb')
+       AND NOT EXISTS (
+           SELECT FROM pg_catalog.pg_depend d
+            WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+), below (root, oid) AS (
+    SELECT f.oid, i.inhrelid FROM followed f JOIN pg_catalog.pg_inherits i ON i.inhparent = f.oid WHERE f.partitioned
+    UNION ALL
+    SELECT b.root, i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid
+)
+SELECT f.nspname, f.relname, f.partitioned,
+       f.identified AND NOT EXISTS (
+           SELECT FROM below b JOIN followed m ON m.oid = b.oid WHERE b.root = f.oid AND NOT m.identified)
+  FROM followed f
  ORDER BY 1, 2
 """
 _INEXACT: Final = """
@@ -48,7 +61,7 @@ SELECT DISTINCT n.nspname, c.relname
 
 @dataclass(frozen=True, slots=True)
 class FollowedTable:
-    """``identified``: UPDATE and DELETE can be followed."""
+    """``identified``: UPDATE and DELETE can be followed, of all partitions if it has any."""
 
     name: Name
     partitioned: bool
@@ -74,10 +87,10 @@ def tables_that_may_hold_nan(source: Connection) -> list[Name]:
 
 
 def publication_members(tables: Sequence[FollowedTable]) -> tuple[list[Name], list[Name]]:
-    """Members of the publication of all changes, and of the one of inserts alone.
+    """Members of the publication of all changes, and of the one of inserts and truncates alone.
 
-    Publishing an UPDATE of a table without an identity makes the source's own UPDATE fail, so those are kept apart.
-    A partitioned table with a primary key brings its partitions, those made later too.
+    Publishing an UPDATE of a table without an identity makes the source's own UPDATE fail, so those are kept apart. A
+    partitioned table brings its partitions, those made later too.
     """
     everything = [table.name for table in tables if table.identified]
-    return everything, without_identity(tables)
+    return everything, [table.name for table in tables if not table.identified]

@@ -21,6 +21,7 @@ from pgcopydb.daemon.identity import followed_tables, publication_members, witho
 from pgcopydb.daemon.plugin_choice import choose_plugin
 from pgcopydb.daemon.plugins import Plugin
 from pgcopydb.daemon.progress import create_progress, drop_progress
+from pgcopydb.daemon.published import remember_counters
 from pgcopydb.daemon.sentinel import Sentinel, drop_own_schema
 from pgcopydb.daemon.stream import DEFAULT_NAME, Stream, find_stream
 from pgcopydb.postgres.classify import classify, server_errors
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _SHOWN: Final = 10
 _STANDBYS_DECODE: Final = 160000
+_PARTITIONED_ARE_PUBLISHED: Final = 130000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ def make_slot(source: Endpoint, workdir: WorkDir, options: StreamOptions) -> tup
             failpoint("stream.before_slot")
             if names:
                 _create_publications(reader, names)
+                remember_counters(reader, workdir)
             slot = session.create_slot(stream.slot, stream.plugin)
             failpoint("stream.after_slot")
             stream = replace(stream, consistent_point=slot.consistent_point, snapshot=slot.snapshot)
@@ -196,13 +199,14 @@ def _check_source(reader: Connection, slot: str) -> None:
 
 def _report_identities(reader: Connection, plugin: Plugin) -> None:
     lacking = without_identity(followed_tables(reader))
+    what = "are not published, and fail the run in the end" if plugin is Plugin.PGOUTPUT else "stop replay"
     for name in lacking[:_SHOWN]:
-        logger.warning("table %s has no primary key and no replica identity: its UPDATEs and DELETEs stop replay", name)
+        logger.warning("table %s has no primary key and no replica identity: its UPDATEs and DELETEs %s", name, what)
         logger.warning("fix: ALTER TABLE %s REPLICA IDENTITY FULL;", name.sql)
     if len(lacking) > _SHOWN:
         logger.warning("… and %d more tables without a replica identity", len(lacking) - _SHOWN)
     if lacking and plugin is Plugin.PGOUTPUT:
-        logger.warning("of those only INSERT and TRUNCATE are published, so that the source's own writes do not fail")
+        logger.warning("were they published, the source's own writes to these tables would fail")
 
 
 def _segment_size(reader: Connection) -> int:
@@ -228,7 +232,10 @@ def _check_publications(reader: Connection, names: Sequence[str]) -> None:
 
 
 def _create_publications(reader: Connection, names: Sequence[str]) -> None:
-    everything, inserts = publication_members(followed_tables(reader))
+    followed = followed_tables(reader)
+    if reader.info.server_version < _PARTITIONED_ARE_PUBLISHED:
+        followed = [table for table in followed if not table.partitioned]
+    everything, inserts = publication_members(followed)
     for name, members, publish in (
         (names[0], everything, "insert, update, delete, truncate"),
         (names[1], inserts, "insert, truncate"),

@@ -73,6 +73,11 @@ class WorkDir:
         return self.top / "read_at.json"
 
     @property
+    def unpublished(self) -> Path:
+        """How many rows had been changed of tables whose changes are not published, when the stream was made."""
+        return self.top / "unpublished.json"
+
+    @property
     def apply_result(self) -> Path:
         """How far applying came when it last ended."""
         return self.top / "apply.json"
@@ -112,6 +117,7 @@ class WorkDir:
             self.stream.unlink(missing_ok=True)
             self.apply_result.unlink(missing_ok=True)
             self.read_at.unlink(missing_ok=True)
+            self.unpublished.unlink(missing_ok=True)
             for path in files:
                 path.unlink()
         return found
