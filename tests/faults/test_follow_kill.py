@@ -1,0 +1,177 @@
+"""Kill what follows changes at every failpoint, go on, and compare both sides row by row.
+
+Each stage is a process; one that is killed is started again, and killed again, until the run gives up or the trap has
+no passes left. Then the same command is run again without the trap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from pgcopydb.runtime.failpoint import NAMES
+from tests.content import assert_same_content
+from tests.fix_command import Command
+from tests.fix_servers import DbPair, Servers, fresh_database
+from tests.wait import wait_until
+from tests.workload import SCHEMA, Workload
+
+GROUPS = ("stream.", "receive.", "transform.", "replay.", "prune.", "follow.")
+NAMED = sorted(name for name in NAMES if name.startswith(GROUPS))
+
+# Walked on every change; the others with `make faults`.
+SHORT = {"receive.after_sync", "receive.after_publish", "transform.before_publish", "replay.after_commit"}
+AT_THE_END = {"receive.at_endpos", "replay.at_endpos", "follow.before_sequences"}
+ONCE_A_SEGMENT = {
+    "receive.before_publish",
+    "receive.after_publish",
+    "transform.before_publish",
+    "transform.after_publish",
+    "prune.before_remove",
+}
+SETUP = {"stream.before_slot", "stream.after_slot", "stream.after_origin"}
+
+
+def cases() -> list[object]:
+    return [pytest.param(name, marks=() if name in SHORT else pytest.mark.slow) for name in NAMED]
+
+
+@pytest.fixture
+def pair(servers: Servers) -> Iterator[DbPair]:
+    with (
+        fresh_database(servers.get(15), "source") as source,
+        fresh_database(servers.get(18, "target"), "target") as target,
+    ):
+        yield DbPair(source, target)
+        target.execute("SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin")
+        source.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()"
+        )
+
+
+def uris(pair: DbPair, failpoints: str = "") -> dict[str, str]:
+    env = {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
+    return env | ({"PGCOPYDB_FAILPOINTS": failpoints} if failpoints else {})
+
+
+def replaying(pair: DbPair) -> bool:
+    if pair.source.fetch("SELECT to_regclass('pgcopydb.sentinel')") == [(None,)]:
+        return False
+    return pair.source.fetch("SELECT apply AND replay_lsn > '0/0' FROM pgcopydb.sentinel") == [(True,)]
+
+
+def caught_up_with(pair: DbPair, position: str) -> bool:
+    return pair.source.fetch(f"SELECT replay_lsn >= '{position}' FROM pgcopydb.sentinel") == [(True,)]
+
+
+def switch_wal(pair: DbPair) -> str:
+    """Files are complete when the source's segment is."""
+    pair.source.execute("SELECT pg_switch_wal()")
+    return str(pair.source.fetch("SELECT pg_current_wal_flush_lsn()")[0][0])
+
+
+def run_to_the_end(pgcopydb: Command, pair: DbPair, workdir: Path, failpoints: str = "") -> str:
+    """Follow until the position of now; the log. Does not check how that ends."""
+    done = pgcopydb.start("clone", "--follow", "--resume", "--dir", workdir, env=uris(pair, failpoints))
+    wait_until(lambda: done.poll() is not None or replaying(pair), 60, "changes to be applied")
+    if done.poll() is None:
+        pgcopydb.run("stream", "sentinel", "set", "endpos", "--current", "--dir", workdir, env=uris(pair))
+    wait_until(lambda: done.poll() is not None, 90, "the end position to be reached")
+    return f"{done.returncode}: {pgcopydb.log_of(done)}"
+
+
+def nothing_runs(pair: DbPair) -> bool:
+    """Not a session of ours on either server."""
+    query = "SELECT FROM pg_stat_activity WHERE application_name LIKE 'pgcopydb%' AND datname = current_database()"
+    return not pair.source.fetch(query) and not pair.target.fetch(query)
+
+
+def trap(name: str) -> str:
+    """Later passes are the interesting ones, where there are any."""
+    rare = AT_THE_END | ONCE_A_SEGMENT | SETUP | {"follow.after_copy", "replay.after_flush", "replay.after_report"}
+    return f"{name}=kill" if name in rare else f"{name}=kill@4"
+
+
+@pytest.mark.parametrize("name", cases())
+def test_killed_and_gone_on(name: str, pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    pair.source.execute(SCHEMA)
+    with Workload(pair.source.dsn, seed=31, writers=2) as workload:
+        wait_until(lambda: workload.committed > 30, 60, "rows before the snapshot")
+        trapped = pgcopydb.start("clone", "--follow", "--dir", workdir_path, env=uris(pair, trap(name)))
+        if name not in AT_THE_END:
+            for _ in range(3):
+                seen = workload.committed
+                wait_until(partial(behind, workload, seen + 40), 60, "work")
+                switch_wal(pair)
+            wait_until(lambda: trapped.poll() is not None or killed(pgcopydb, trapped), 90, "the process to be killed")
+    if trapped.poll() is None and name not in AT_THE_END:
+        trapped.kill()
+    if name in AT_THE_END:
+        wait_until(lambda: replaying(pair) or trapped.poll() is not None, 90, "changes to be applied")
+        pgcopydb.run("stream", "sentinel", "set", "endpos", "--current", "--dir", workdir_path, env=uris(pair))
+    trapped.wait(90)
+    assert trapped.returncode != 0 or killed(pgcopydb, trapped), pgcopydb.log_of(trapped)
+    wait_until(lambda: nothing_runs(pair), 30, "all sessions to end")
+    log = run_to_the_end(pgcopydb, pair, workdir_path)
+    assert log.startswith("0:"), log
+    assert_same_content(pair.source.dsn, pair.target.dsn)
+
+
+def behind(workload: Workload, count: int) -> bool:
+    return workload.committed > count
+
+
+def killed(pgcopydb: Command, process: subprocess.Popen[bytes]) -> bool:
+    """Whether one of its stages was."""
+    return "was killed by signal 9" in pgcopydb.log_of(process)
+
+
+def children_of(pid: int) -> list[int]:
+    with contextlib.suppress(FileNotFoundError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()] + [
+            int(child)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for child in (task / "children").read_text().split()
+            if task.name != str(pid)
+        ]
+    return []
+
+
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+def test_any_process_killed_at_any_time(seed: int, pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """The whole tree and single stages, a dozen times while the source is written to and its segments are switched."""
+    rng = Random(seed)
+    pair.source.execute(SCHEMA)
+    with Workload(pair.source.dsn, seed=seed, writers=2) as workload:
+        process = pgcopydb.start("clone", "--follow", "--dir", workdir_path, env=uris(pair))
+        wait_until(lambda: process.poll() is not None or replaying(pair), 90, "changes to be applied")
+        for _ in range(12):
+            assert process.poll() is None, pgcopydb.log_of(process)
+            target = switch_wal(pair)
+            if rng.random() < 0.5:
+                wait_until(partial(caught_up_with, pair, target), 60, "the target to catch up")
+            else:
+                wait_until(partial(behind, workload, workload.committed + 10), 60, "work")
+            victims = [process.pid, *children_of(process.pid)]
+            victim = victims[rng.randrange(len(victims))]
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+            if victim == process.pid or process.poll() is not None or rng.random() < 0.2:
+                process.kill()
+                process.wait(30)
+                wait_until(lambda: nothing_runs(pair), 30, "all sessions to end")
+                process = pgcopydb.start("clone", "--follow", "--resume", "--dir", workdir_path, env=uris(pair))
+    process.kill()
+    process.wait(30)
+    wait_until(lambda: nothing_runs(pair), 30, "all sessions to end")
+    log = run_to_the_end(pgcopydb, pair, workdir_path)
+    assert log.startswith("0:"), log
+    assert_same_content(pair.source.dsn, pair.target.dsn)
