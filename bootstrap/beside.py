@@ -29,6 +29,9 @@ class ChangesBeside(Protocol):
     def begin(self) -> str | None:
         """Called when nothing stands in the way of the copy any more. The stream's own snapshot, while that is held."""
 
+    def snapshot_taken(self) -> None:
+        """The stream's own snapshot is held by the copy from here on, or is not wanted."""
+
     def another_snapshot(self) -> AbstractContextManager[PositionedSnapshot]:
         """A new one, which can be imported inside the block."""
 

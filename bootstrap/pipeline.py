@@ -181,6 +181,8 @@ def _copy_everything(clone: Clone, activity: Activity) -> None:
                 clone.store, clone.source, clone.workdir, clone.options, _on_snapshot_lost(clone), clone.changes
             )
             stack.callback(held.release)
+            if clone.changes is not None:
+                clone.changes.snapshot_taken()
             _read_source(clone, held.under.id)
         clone.stop.check()
         restore_pre_data(clone.store, clone.workdir, clone.target, clone.tools, clone.options.restore, clone.stop)

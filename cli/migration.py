@@ -76,6 +76,12 @@ class Migration:
         self._start()
         return None if self._session is None else stream.snapshot
 
+    def snapshot_taken(self) -> None:
+        """As long as the slot's session keeps its snapshot, the source cannot vacuum what that sees."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
     @contextmanager
     def another_snapshot(self) -> Iterator[PositionedSnapshot]:
         """Of a temporary slot, which is gone when the block is left."""
@@ -129,8 +135,6 @@ class Migration:
         clean_up(following.source, following.target, following.workdir, self.options.slot, self.options.origin)
 
     def _close(self) -> None:
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        self.snapshot_taken()
         if self._supervisor is not None:
             self._supervisor.join()

@@ -84,6 +84,15 @@ def replayed_behind(pair: DbPair, position: Lsn) -> bool:
     return replayed(pair) > position
 
 
+def open_transactions(pair: DbPair) -> list[str]:
+    """Our sessions on the source that wait with a transaction open, and so keep dead rows from being vacuumed."""
+    query = (
+        "SELECT application_name FROM pg_stat_activity"
+        " WHERE application_name LIKE 'pgcopydb%' AND state = 'idle in transaction'"
+    )
+    return [str(row[0]) for row in pair.source.fetch(query)]
+
+
 def sequences(pair: DbPair) -> list[tuple[str, str]]:
     """They are set when the end position is reached, by the commands that do the whole."""
     query = "SELECT relnamespace::regnamespace::text, relname FROM pg_class WHERE relkind = 'S'"
@@ -115,6 +124,7 @@ def test_clone_and_follow(plugin: str, db_pair: DbPair, pgcopydb: Command, workd
         process = pgcopydb.start("clone", "--follow", "--dir", workdir_path, *options, env=uris(db_pair))
         wait_until(lambda: applying(db_pair) or process.poll() is not None, 90, "changes to be applied")
         assert process.poll() is None, pgcopydb.log_of(process)
+        wait_until(lambda: not open_transactions(db_pair), 30, "the source to be able to vacuum what the copy has read")
         seen = workload.committed
         wait_until(lambda: workload.committed > seen + 100, 60, "work while changes are applied")
     Workload(db_pair.source.dsn, seed=8, writers=3).run(150)
