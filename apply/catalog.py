@@ -7,9 +7,9 @@ each table until ``forget``. A table that is not on the target is a ``MissingTab
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from pgcopydb.apply.statements import Comparison, TableFacts
+from pgcopydb.apply.statements import Comparison, TableFacts, one_line_ident
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
@@ -17,31 +17,66 @@ from pgcopydb.postgres.names import Name
 from pgcopydb.runtime.errors import TargetError
 
 _EXACT: Final = (
-    "bool", "int2", "int4", "int8", "oid", "text", "varchar", "bpchar", "name", "bytea", "date", "time", "timestamp",
+    "bool", "int2", "int4", "int8", "oid", "text", "varchar", "name", "bytea", "date", "time", "timestamp",
     "timestamptz", "uuid", "macaddr", "macaddr8", "pg_lsn",
 )  # fmt: skip
 """Types whose ``=`` tells apart whatever has another text."""
+_CATALOG: Final = "pg_catalog"
 
-_TARGET: Final = """
+_COLUMNS: Final = """
 SELECT a.attname,
-       {generated} AS computed,
-       a.attidentity = 'a' AS always,
-       CASE WHEN t.typtype = 'e' THEN 'exact'
-            WHEN t.typname = ANY (%(exact)s) AND t.typnamespace = 'pg_catalog'::regnamespace
-                 AND a.attcollation IN (0, 'pg_catalog."default"'::regcollation, 'pg_catalog."C"'::regcollation,
-                                        'pg_catalog."POSIX"'::regcollation) THEN 'exact'
-            WHEN t.typcategory IN ('A', 'C', 'X', 'P') OR t.typtype <> 'b' THEN 'text'
-            WHEN EXISTS (SELECT FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod
-                          WHERE o.opcdefault AND o.opcintype = t.oid AND m.amname IN ('btree', 'hash')) THEN 'both'
-            ELSE 'text'
-       END AS comparison,
+       {generated},
+       a.attidentity = 'a',
+       a.atttypid,
+       a.attcollation IN (0, 'pg_catalog."default"'::regcollation, 'pg_catalog."C"'::regcollation,
+                          'pg_catalog."POSIX"'::regcollation),
        c.relkind::text
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
- WHERE n.nspname = %(schema)s AND c.relname = %(name)s
+ WHERE n.nspname = %s AND c.relname = %s
 """
+_TYPES: Final = """
+SELECT t.oid,
+       CASE WHEN t.typtype = 'e' OR t.typname = ANY (%(exact)s) AND t.typnamespace = 'pg_catalog'::regnamespace
+            THEN 'exact'
+            WHEN t.typcategory IN ('A', 'C', 'X', 'P') OR t.typtype <> 'b' OR equal.operator IS NULL THEN 'text'
+            ELSE 'both'
+       END,
+       equal.schema,
+       equal.operator,
+       of_literals.schema,
+       of_literals.name
+  FROM pg_catalog.pg_type t
+  JOIN LATERAL (
+       WITH RECURSIVE based AS (
+            SELECT t.oid, t.typtype, t.typbasetype, t.typname, t.typnamespace
+             UNION ALL
+            SELECT u.oid, u.typtype, u.typbasetype, u.typname, u.typnamespace
+              FROM based JOIN pg_catalog.pg_type u ON u.oid = based.typbasetype
+             WHERE based.typtype = 'd')
+       SELECT * FROM based WHERE typtype <> 'd') base ON true
+  LEFT JOIN LATERAL (
+       SELECT s.nspname AS schema, p.oprname AS operator
+         FROM pg_catalog.pg_opclass o
+         JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod
+         JOIN pg_catalog.pg_amop x ON x.amopfamily = o.opcfamily AND x.amoplefttype = o.opcintype
+              AND x.amoprighttype = o.opcintype
+         JOIN pg_catalog.pg_operator p ON p.oid = x.amopopr
+         JOIN pg_catalog.pg_namespace s ON s.oid = p.oprnamespace
+        WHERE o.opcdefault AND o.opcintype = base.oid
+          AND (m.amname, x.amopstrategy) IN (('btree', 3), ('hash', 1))
+        ORDER BY m.amname LIMIT 1) equal ON true
+  LEFT JOIN LATERAL (
+       SELECT s.nspname AS schema, base.typname AS name
+         FROM pg_catalog.pg_namespace s
+        WHERE s.oid = base.typnamespace
+          AND (base.typtype = 'c' OR s.nspname = 'pg_catalog' AND base.typname LIKE 'reg%%')) of_literals ON true
+ WHERE t.oid = ANY (%(types)s)
+"""
+"""What compares two values is found by the type, for a session's path does not lead to the operators of extensions.
+A constant is read as the type that an operator takes, so those that are declared for others, ``record`` and ``oid``,
+need to be told of which type it is."""
 _IDENTITY: Final = """
 SELECT a.attname,
        pg_catalog.format_type(a.atttypid, a.atttypmod),
@@ -68,6 +103,32 @@ SELECT a.attname,
 """
 
 
+class _Column(NamedTuple):
+    """A column of the target. ``plain``: its collation makes no texts equal that differ, or there is none."""
+
+    name: str
+    computed: bool
+    always: bool
+    type: int
+    plain: bool
+    kind: str
+
+
+class _Type(NamedTuple):
+    """``operator`` says that two values are equal. ``name``: as what a constant is to be read that is compared with
+    one, where that needs saying."""
+
+    oid: int
+    comparison: Comparison
+    operator_schema: str | None
+    operator: str
+    schema: str | None
+    name: str
+
+    def comparison_in(self, column: _Column) -> Comparison:
+        return Comparison.BOTH if self.comparison is Comparison.EXACT and not column.plain else self.comparison
+
+
 class MissingTable(TargetError):
     """A change goes to a table that the target does not have."""
 
@@ -79,6 +140,7 @@ class Catalogs:
         self._source = source
         self._target = target
         self._known: dict[Name, TableFacts] = {}
+        self._types: dict[int, _Type] = {}
 
     def facts(self, table: Name) -> TableFacts:
         """Raises ``MissingTable``."""
@@ -90,6 +152,7 @@ class Catalogs:
     def forget(self) -> None:
         """The schema may have changed."""
         self._known.clear()
+        self._types.clear()
 
     def _ask(self, table: Name) -> TableFacts:
         columns = self._columns(table)
@@ -102,21 +165,38 @@ class Catalogs:
             source = self._source.execute(_IDENTITY, (table.schema, table.name)).fetchall()
         # A table that is gone from the source since is taken to be what it is on the target.
         identity = source or self._identity_on_target(table)
+        types = {column.name: self._types[column.type] for column in columns}
         return TableFacts(
             key=frozenset(name for name, _, key, _ in identity if key),
-            computed=frozenset(name for name, computed, *_ in columns if computed),
-            always=frozenset(name for name, _, always, *_ in columns if always),
-            comparisons={name: Comparison(comparison) for name, _, _, comparison, *_ in columns},
-            kind=columns[0][4],
+            computed=frozenset(column.name for column in columns if column.computed),
+            always=frozenset(column.name for column in columns if column.always),
+            comparisons={column.name: types[column.name].comparison_in(column) for column in columns},
+            operators={
+                name: f"OPERATOR({one_line_ident(found.operator_schema)}.{found.operator})"
+                for name, found in types.items()
+                if found.operator_schema is not None and found.operator_schema != _CATALOG
+            },
+            casts={
+                name: f"::{one_line_ident(found.schema)}.{one_line_ident(found.name)}"
+                for name, found in types.items()
+                if found.schema is not None
+            },
+            kind=columns[0].kind,
             source_types={name: kind for name, kind, *_ in source},
             only_partitions=bool(identity and identity[0][3]),
         )
 
-    def _columns(self, table: Name) -> Sequence[tuple[Any, ...]]:
+    def _columns(self, table: Name) -> Sequence[_Column]:
         generated = "a.attgenerated <> ''" if self._target.info.server_version >= 120000 else "false"
-        values = {"schema": table.schema, "name": table.name, "exact": list(_EXACT)}
         with server_errors(Side.TARGET, f"reading the columns of {table}"):
-            return self._target.execute(_TARGET.format(generated=generated).encode(), values).fetchall()
+            rows = self._target.execute(_COLUMNS.format(generated=generated).encode(), (table.schema, table.name))
+            columns = [_Column(*row) for row in rows]
+            unknown = {column.type for column in columns}.difference(self._types)
+            if unknown:
+                values = {"exact": list(_EXACT), "types": list(unknown)}
+                for oid, comparison, *more in self._target.execute(_TYPES, values):
+                    self._types[oid] = _Type(oid, Comparison(comparison), *more)
+        return columns
 
     def _identity_on_target(self, table: Name) -> Sequence[tuple[Any, ...]]:
         with server_errors(Side.TARGET, f"reading what identifies rows of {table}"):

@@ -94,6 +94,8 @@ def form_of(change: RowChange, facts: TableFacts) -> KnownForm | None:
     key = identity_of(change, facts)
     if not facts.key or {column.name for column in key} != facts.key:
         return None
+    if any(column.name in facts.operators or column.name in facts.casts for column in key):
+        return None
     return _update_form(change, facts, key) if change.action is Action.UPDATE else _delete_form(change, facts, key)
 
 

@@ -41,6 +41,8 @@ class TableFacts:
 
     ``key``: columns that identify a row on the source, empty when only all columns do, or nothing. ``computed``:
     generated columns of the target. ``always``: its identity columns ``GENERATED ALWAYS``, which an UPDATE may not set.
+    ``operators``: what takes the place of ``=`` for columns whose type has one elsewhere than in ``pg_catalog``.
+    ``casts``: what is put behind a constant that a column is compared with, where its type has to be said.
     ``kind``: ``relkind`` on the target. ``source_types``: the columns that the source has now.
     ``only_partitions``: its rows on the source are those of its partitions.
     """
@@ -49,6 +51,8 @@ class TableFacts:
     computed: frozenset[str] = frozenset()
     always: frozenset[str] = frozenset()
     comparisons: Mapping[str, Comparison] = field(default_factory=dict)
+    operators: Mapping[str, str] = field(default_factory=dict)
+    casts: Mapping[str, str] = field(default_factory=dict)
     kind: str = "r"
     source_types: Mapping[str, str] = field(default_factory=dict)
     only_partitions: bool = False
@@ -135,7 +139,9 @@ def delete_key(change: RowChange, facts: TableFacts) -> tuple[tuple[str, ...], s
     columns = identity_of(change, facts)
     if not facts.key or any(column.value is None or isinstance(column.value, Unchanged) for column in columns):
         return None
-    values = ", ".join(_literal(column.value) for column in columns)
+    if any(column.name in facts.operators for column in columns):
+        return None  # IN compares with the = that the session's path leads to
+    values = ", ".join(_constant(column, facts) for column in columns)
     return tuple(column.name for column in columns), f"({values})" if len(columns) > 1 else values
 
 
@@ -187,7 +193,7 @@ def _condition(change: RowChange, facts: TableFacts) -> str:
             "logged without: make it on the target by hand, or begin again.",
         )
     if facts.key and {column.name for column in columns} <= facts.key:
-        return " AND ".join(_equals(column) for column in columns)
+        return " AND ".join(_equals(column, facts) for column in columns)
     if change.sparse:
         # Columns of the source alone: one that only the target has is not known to have been NULL.
         given = {column.name for column in columns}
@@ -202,22 +208,33 @@ def _condition(change: RowChange, facts: TableFacts) -> str:
     return f"ctid = (SELECT ctid FROM {table} WHERE {where} LIMIT 1)"  # noqa: S608
 
 
-def _equals(column: Column) -> str:
+def _equals(column: Column, facts: TableFacts) -> str:
     name = one_line_ident(column.name)
-    return f"{name} IS NULL" if column.value is None else f"{name} = {_literal(column.value)}"
+    if column.value is None:
+        return f"{name} IS NULL"
+    return f"{name} {facts.operators.get(column.name, '=')} {_constant(column, facts)}"
+
+
+def _constant(column: Column, facts: TableFacts) -> str:
+    """A value to compare a column with."""
+    return f"{_literal(column.value)}{facts.casts.get(column.name, '')}"
 
 
 def _same(column: Column, facts: TableFacts) -> str:
     name = one_line_ident(column.name)
+    comparison = facts.comparisons.get(column.name, Comparison.TEXT)
     if column.value is None:
         # Of a row with a NULL in each field, IS NULL is true too.
-        return f"{name}::text IS NULL" if facts.comparisons.get(column.name) is Comparison.TEXT else f"{name} IS NULL"
-    comparison = facts.comparisons.get(column.name, Comparison.TEXT)
-    literal = _literal(column.value)
-    by_text = f"{name}::text = {literal}"
+        return f"{name}::text IS NULL" if comparison is Comparison.TEXT else f"{name} IS NULL"
     if comparison is Comparison.EXACT:
-        return f"{name} = {literal}"
-    return by_text if comparison is Comparison.TEXT else f"{name} = {literal} AND {by_text}"
+        return _equals(column, facts)
+    # As the type prints it, which a cast to text does not: that of inet adds /32, that of char takes blanks away. By
+    # its own collation a text may be equal to others.
+    by_text = f"pg_catalog.format('%s', {name}) COLLATE pg_catalog.\"C\" = {_literal(column.value)}"
+    if comparison is Comparison.BOTH:
+        return f"{_equals(column, facts)} AND {by_text}"
+    # NULL is printed as nothing.
+    return by_text if column.value else f"{name} IS NOT NULL AND {by_text}"
 
 
 def _literals(columns: Iterable[Column], facts: TableFacts) -> list[str]:

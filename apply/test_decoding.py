@@ -17,11 +17,12 @@ from pgcopydb.runtime.errors import CorruptState
 _IDENT: Final = r'(?:"(?:[^"]|"")+"|[a-z_\x80-\U0010ffff][a-z0-9_$\x80-\U0010ffff]*)'
 _RELATION: Final = re.compile(rf"({_IDENT})\.({_IDENT})")
 _ACTION: Final = re.compile(r": (INSERT|UPDATE|DELETE|TRUNCATE):(?: |\Z)")
-# A type may be an array of a type with a quoted name, and hold brackets there and there only.
+# A type may be an array of a type with a quoted name, and hold brackets there and there only. What is between quotes is
+# matched without a way back (*+), which would be remembered for each character of a value.
 _COLUMN: Final = re.compile(
-    rf"""({_IDENT})\[((?:[^\[\]"]|"(?:[^"]|"")*"|\[\])+)\]:(?:B?'((?:[^']|'')*)'|([^\s']+))(?: |\Z)"""
+    rf"""({_IDENT})\[((?:[^\[\]"]|"(?:[^"]|"")*"|\[\])+)\]:(?:B?'([^']*+(?:''[^']*+)*+)'|([^\s']+))(?: |\Z)"""
 )
-_PRINTED: Final = r"(B?'(?:[^']|'')*'|[^\s']+)"
+_PRINTED: Final = r"(B?'[^']*+(?:''[^']*+)*+'|[^\s']+)"
 _NO_DATA: Final = "(no-tuple-data)"
 _OLD: Final = "old-key: "
 _NEW: Final = re.compile(r"new-tuple:(?: |\Z)")

@@ -44,6 +44,11 @@ _COMMON: Final = {
     "IntervalStyle": "postgres",
     "TimeZone": "UTC",
     "bytea_output": "hex",
+    # Where a money's decimal point is; what of an XML value must be a document; whether NULL in an array is one.
+    "lc_monetary": "C",
+    "xmloption": "content",
+    "array_nulls": "on",
+    "quote_all_identifiers": "off",
     "search_path": "pg_catalog",
     "row_security": "off",
 }

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.fix_servers", "tests.fix_command"]
+pytest_plugins = ["tests.fix_servers", "tests.fix_command", "tests.fix_matrix"]

@@ -39,6 +39,7 @@ _SHOWN: Final = 500
 _SESSION: Final = (
     "-c datestyle=ISO,YMD -c intervalstyle=postgres -c extra_float_digits=3 -c bytea_output=hex -c timezone=UTC"
     " -c search_path=pg_catalog -c statement_timeout=0 -c row_security=off -c application_name=content"
+    " -c quote_all_identifiers=off"
 )
 
 _RELATIONS: Final = """

@@ -54,7 +54,7 @@ INSERT INTO texts VALUES
     (4, E'back\\slash \\N \\. \\t \\\\', E'\\', E'\\N', E'\\.', '\', E'\\', '\'),
     (5, E'tab\there\nnew line\r\ncarriage\rreturn', E'\n', E'\t', E'\r\n', E'\n', E'a\tb', E'\t'),
     (6, E'\\.\n', E'\\.\n\\.', E'\\N\n', E'\n\\.', NULL, 'NULL', NULL),
-    (7, E'\b\f\v\x01\x1f\x7f', E'\x01', E'\x1f', E'\x7f', E'\x01', E'\x02', E'\x03'),
+    (7, E'\b\f\x0b\x01\x1f\x7f', E'\x01', E'\x1f', E'\x7f', E'\x01', E'\x02', E'\x03'),
     (8, 'naïve 表記 🐘 עברית العربية', U&'\00E9 and e\0301', U&'\200B\FEFF', U&'\+01F418', 'é', 'ñandú', '~'),
     (9, 'trailing space  ', '  leading', ' both ', '  pad ', NULL, ' n ', ' '),
     (10, '{curly,"braces"}', '(a,b)', '[1,2)', '<a/>', '{', '%s %(x)s %%', '%'),
