@@ -86,8 +86,8 @@ SELECT a.attname,
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
   LEFT JOIN LATERAL (
-       SELECT i.indkey::int2[] AS columns
-         FROM pg_catalog.pg_index i
+       SELECT keys.columns
+         FROM pg_catalog.pg_index i, LATERAL (SELECT {keys} AS columns) keys
         WHERE i.indrelid = c.oid AND i.indisvalid
           AND CASE c.relreplident
                    WHEN 'n' THEN false
@@ -95,7 +95,7 @@ SELECT a.attname,
                    WHEN 'd' THEN i.indisprimary AND i.indimmediate
                    ELSE i.indisunique AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
                         AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute k
-                                         WHERE k.attrelid = c.oid AND k.attnum = ANY (i.indkey::int2[])
+                                         WHERE k.attrelid = c.oid AND k.attnum = ANY (keys.columns)
                                            AND NOT k.attnotnull)
               END
         ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1) chosen ON true
@@ -161,10 +161,9 @@ class Catalogs:
                 f"table {table} is not on the target, and the source has changed it",
                 hint="Create it there as it is on the source, then go on with --resume.",
             )
-        with server_errors(Side.SOURCE, f"reading what identifies rows of {table}"):
-            source = self._source.execute(_IDENTITY, (table.schema, table.name)).fetchall()
+        source = _identity(self._source, Side.SOURCE, table)
         # A table that is gone from the source since is taken to be what it is on the target.
-        identity = source or self._identity_on_target(table)
+        identity = source or _identity(self._target, Side.TARGET, table)
         types = {column.name: self._types[column.type] for column in columns}
         return TableFacts(
             key=frozenset(name for name, _, key, _ in identity if key),
@@ -198,6 +197,9 @@ class Catalogs:
                     self._types[oid] = _Type(oid, Comparison(comparison), *more)
         return columns
 
-    def _identity_on_target(self, table: Name) -> Sequence[tuple[Any, ...]]:
-        with server_errors(Side.TARGET, f"reading what identifies rows of {table}"):
-            return self._target.execute(_IDENTITY, (table.schema, table.name)).fetchall()
+
+def _identity(server: Connection, side: Side, table: Name) -> Sequence[tuple[Any, ...]]:
+    # An index may hold columns that are no part of its key, behind those that are.
+    keys = "(i.indkey::int2[])[0:i.indnkeyatts - 1]" if server.info.server_version >= 110000 else "i.indkey::int2[]"
+    with server_errors(side, f"reading what identifies rows of {table}"):
+        return server.execute(_IDENTITY.format(keys=keys).encode(), (table.schema, table.name)).fetchall()
