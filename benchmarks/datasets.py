@@ -37,7 +37,7 @@ def whole_database(size: int) -> DataSet:
     events = max(1, round(_EVENTS * size / FULL_SIZE))
 
     def load(servers: Servers) -> None:
-        _load_pgbench(servers, scale)
+        load_pgbench(servers, servers.source_dsn, scale)
         _psql(servers, "events.sql", rows=events)
 
     return DataSet("whole database", f"{scale * 100_000:,} pgbench_accounts and {events:,} events with 3 indexes", load)
@@ -65,14 +65,15 @@ def long_table(scale: int) -> DataSet:
     """One table with many short rows."""
 
     def load(servers: Servers) -> None:
-        _load_pgbench(servers, scale)
+        load_pgbench(servers, servers.source_dsn, scale)
 
     return DataSet(f"{scale * 100_000:,} rows", f"pgbench with {scale * 100_000:,} accounts", load)
 
 
-def _load_pgbench(servers: Servers, scale: int) -> None:
+def load_pgbench(servers: Servers, dsn: str, scale: int) -> None:
+    """pgbench's four tables; the history is empty and has no primary key."""
     # G: rows are made on the server; v: vacuumed; p: primary keys.
-    _run(servers, str(servers.bin_dir / "pgbench"), "-i", "-q", "-I", "dtGvp", "-s", str(scale), servers.source_dsn)
+    _run(servers, str(servers.bin_dir / "pgbench"), "-i", "-q", "-I", "dtGvp", "-s", str(scale), dsn)
 
 
 def _psql(servers: Servers, script: str, **variables: int) -> None:

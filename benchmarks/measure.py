@@ -1,7 +1,7 @@
 """Runs programs and says what they cost: wall time, the CPU time of the whole process tree, and its peak memory.
 
 Every program starts in its own session: some of the measured tools signal their process group when they fail. When
-``measure`` returns or raises, every program that it started has ended.
+``measure`` returns or raises, and when a ``Running`` is left, every program that it started has ended.
 CPU time is the kernel's account of a process and of all descendants that were waited for. Memory is sampled: a peak
 shorter than ``SAMPLE_SECONDS`` can be missed.
 """
@@ -9,15 +9,18 @@ shorter than ``SAMPLE_SECONDS`` can be missed.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 SAMPLE_SECONDS: Final = 0.05
 
@@ -29,6 +32,10 @@ Command = Sequence[str]
 
 class CommandFailed(Exception):
     """A measured program ended with an error; the message holds the end of what it said."""
+
+
+class TookTooLong(CommandFailed):
+    """It did not do in time what was waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,48 +66,112 @@ class Cost:
         return Cost(self.wall + other.wall, self.cpu + other.cpu, self.own.peak(other.own), self.tree.peak(other.tree))
 
 
+class Running:
+    """Programs that were started at the same time, and are watched until the block is left: none of them is then left.
+
+    What they print goes to ``log``.
+    """
+
+    def __init__(self, commands: Sequence[Command], log: Path, environment: Mapping[str, str]) -> None:
+        self._log = log
+        self._started = time.perf_counter()
+        self._cpu = 0.0
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        try:
+            with log.open("ab") as output:
+                for command in commands:
+                    process = subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=output,
+                        env=environment,
+                        start_new_session=True,
+                    )
+                    self._processes[process.pid] = process
+            self._sampler = _Sampler(frozenset(self._processes))
+        except BaseException:
+            self._kill()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill what still runs."""
+        self._kill()
+        self._sampler.stop()
+
+    def alive(self) -> bool:
+        """False when all have ended. Raises ``CommandFailed`` when one ended with an error."""
+        for process in list(self._processes.values()):
+            self._reap(process, os.WNOHANG)
+        return bool(self._processes)
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send a signal to those that run."""
+        for process in self._processes.values():
+            process.send_signal(number)
+
+    def wait(self) -> Cost:
+        """Until all have ended. Raises ``CommandFailed`` when one ended with an error."""
+        while self._processes:
+            self._reap(next(iter(self._processes.values())), 0)
+        wall = time.perf_counter() - self._started
+        self._sampler.stop()
+        return Cost(wall, self._cpu, self._sampler.own, self._sampler.tree)
+
+    def said(self) -> str:
+        """The last lines of the log."""
+        return _last_lines(self._log)
+
+    def _reap(self, process: subprocess.Popen[bytes], options: int) -> None:
+        pid, status, usage = os.wait4(process.pid, options)
+        if pid == 0:
+            return
+        del self._processes[pid]
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self._cpu += usage.ru_utime + usage.ru_stime
+        if process.returncode != 0:
+            raise CommandFailed(_describe(process, self._log))
+
+    def _kill(self) -> None:
+        for process in self._processes.values():
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self._processes.clear()
+
+
 def measure(commands: Sequence[Command], log: Path, environment: Mapping[str, str]) -> Cost:
     """Run these commands at the same time and wait for all. What they print goes to ``log``."""
-    started = time.perf_counter()
-    running: dict[int, subprocess.Popen[bytes]] = {}
-    cpu = 0.0
-    with log.open("ab") as output:
-        try:
-            for command in commands:
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    env=environment,
-                    start_new_session=True,
-                )
-                running[process.pid] = process
-            with _Sampler(frozenset(running)) as sampler:
-                while running:
-                    process = next(iter(running.values()))
-                    _, status, usage = os.wait4(process.pid, 0)
-                    del running[process.pid]
-                    process.returncode = os.waitstatus_to_exitcode(status)
-                    cpu += usage.ru_utime + usage.ru_stime
-                    if process.returncode != 0:
-                        raise CommandFailed(_describe(process, log))
-                wall = time.perf_counter() - started
-        finally:
-            for process in running.values():
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    return Cost(wall, cpu, sampler.own, sampler.tree)
+    with Running(commands, log, environment) as running:
+        return running.wait()
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """For the files of one run."""
+    folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def _describe(process: subprocess.Popen[bytes], log: Path) -> str:
     assert isinstance(process.args, Sequence)
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return f"{Path(str(process.args[0])).name} ended with exit code {process.returncode}:\n" + "\n".join(lines[-15:])
+    return f"{Path(str(process.args[0])).name} ended with exit code {process.returncode}:\n{_last_lines(log)}"
+
+
+def _last_lines(log: Path) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
 
 
 class _Sampler:
-    """Looks at the process trees below these pids until it is left; keeps the highest sums that it saw."""
+    """Looks at the process trees below these pids until it is stopped; keeps the highest sums that it saw."""
 
     def __init__(self, roots: frozenset[int]) -> None:
         self.own = Memory()
@@ -112,10 +183,7 @@ class _Sampler:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="memory sampler")
         self._sampling = self._thread.submit(self._sample)
 
-    def __enter__(self) -> _Sampler:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
         self._finished.set()
         self._thread.shutdown()
         # Raises what ended the sampling: a peak of half the run would look like any other.

@@ -17,21 +17,17 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.floor import SERVER_FLOOR, STATEMENT_FLOOR
-from benchmarks.results import Run, Spread, SuiteResult, best_wall
-from benchmarks.tools import DUMP, PEER
+from benchmarks.results import Run, SuiteResult
+from benchmarks.rows import form_of, megabytes, seconds
 
 FOLDER: Final = Path(__file__).parent / "results"
 
-_FLOORS: Final = frozenset({SERVER_FLOOR, STATEMENT_FLOOR})
 _LEGEND: Final = (
     "Medians; client CPU is user + system of the tool's whole process tree. The floor of the servers is COPY, index"
     " builds and ANALYZE in one session each, added up and divided by the cores."
 )
 _WIDTH: Final = 140
 """Of the tables in a log or a pipe; a terminal has its own."""
-
-_NOTHING: Final = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,75 +52,27 @@ class Report:
 
 def grid(result: SuiteResult) -> Grid:
     """The table of one suite on one data set."""
-    make = _memory_row if result.suite == "memory" else _time_row
-    columns = _MEMORY_COLUMNS if result.suite == "memory" else _TIME_COLUMNS
-    rows = [make(result, subject) for subject in result.subjects()]
-    rows += [[name, "missing", *[_NOTHING] * (len(columns) - 2)] for name in result.missing]
+    form = form_of(result.suite)
+    rows = [form.row(result, subject) for subject in result.subjects()]
+    rows += [form.nothing(name, "missing") for name in result.missing]
     settings = ", ".join(f"{name} = {value}" for name, value in result.settings.items())
     lines = [
         f"{result.server} on both sides, loopback; {settings}; the other settings are the defaults.",
-        f"{result.jobs} table jobs, {result.jobs} index jobs.",
+        *([f"{result.jobs} table jobs, {result.jobs} index jobs."] if result.jobs else []),
         *result.notes,
         *(line for subject in result.subjects() if (line := _phases(result, subject))),
         *(f"{name} is missing: {why}" for name, why in result.missing.items()),
         *(f"{run.subject}, round {run.round + 1} failed: {run.error}" for run in result.runs if run.error),
     ]
-    return Grid(f"{result.suite}: {result.data} ({_megabytes(result.bytes)})", columns, rows, lines)
-
-
-_TIME_COLUMNS: Final = ["tool", "wall", "lowest to highest", "client CPU", "memory (PSS)", "to best peer", "to floor"]
-_MEMORY_COLUMNS: Final = ["tool", "RSS, own", "RSS, tree", "PSS, own", "PSS, tree", "wall"]
-
-
-def _time_row(result: SuiteResult, subject: str) -> list[str]:
-    wall, cpu, good = result.wall(subject), result.cpu(subject), result.good(subject)
-    if wall is None or cpu is None:
-        return [subject, "failed", *[_NOTHING] * 5]
-    floor = best_wall(result, sorted(_FLOORS))
-    peer = None if subject in _FLOORS else best_wall(result, [name for name in (PEER, DUMP) if name != subject])
-    measured = subject != SERVER_FLOOR
-    return [
-        subject,
-        _seconds(wall.middle),
-        _range(wall),
-        _seconds(cpu.middle) if measured else _NOTHING,
-        _megabytes(max(run.cost.tree.pss for run in good)) if measured else _NOTHING,
-        _ratio(wall.middle, peer),
-        _ratio(wall.middle, floor),
-    ]
-
-
-def _memory_row(result: SuiteResult, subject: str) -> list[str]:
-    good = result.good(subject)
-    if not good:
-        return [subject, "failed", *[_NOTHING] * 4]
-    own, tree = good[0].cost.own, good[0].cost.tree
-    sizes = [_megabytes(size) for size in (own.rss, tree.rss, own.pss, tree.pss)]
-    return [subject, *sizes, _seconds(good[0].cost.wall)]
+    return Grid(f"{result.suite}: {result.data} ({megabytes(result.bytes)})", ["tool", *form.columns], rows, lines)
 
 
 def _phases(result: SuiteResult, subject: str) -> str | None:
     runs: list[Run] = result.good(subject)
     if not runs or not runs[0].phases:
         return None
-    parts = (f"{name} {_seconds(median(run.phases[name] for run in runs))}" for name in runs[0].phases)
+    parts = (f"{name} {seconds(median(run.phases[name] for run in runs))}" for name in runs[0].phases)
     return f"{subject}: {', '.join(parts)}"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.2f} s"
-
-
-def _range(wall: Spread) -> str:
-    return f"{wall.lowest:.2f} to {wall.highest:.2f}"
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"
-
-
-def _ratio(value: float, base: float | None) -> str:
-    return f"{value / base:.2f}" if base else _NOTHING
 
 
 def head(report: Report) -> list[str]:

@@ -16,9 +16,10 @@ import typer
 
 from benchmarks.datasets import FULL_SIZE
 from benchmarks.machine import describe_machine
+from benchmarks.plan import Plan
 from benchmarks.report import Report, show, write
 from benchmarks.servers import MAJOR
-from benchmarks.suites import SUITES, Plan
+from benchmarks.suites import SUITES
 from benchmarks.tools import DUMP, OURS, PEER, all_tools
 from demo.clusters import find_major
 from pgcopydb.runtime.errors import UsageError
@@ -29,6 +30,10 @@ class Suite(StrEnum):
     CLONE = "clone"
     SMALL_TABLES = "small-tables"
     MEMORY = "memory"
+    RECEIVE = "receive"
+    CATCH_UP = "catch-up"
+    LATENCY = "latency"
+    LIVE = "live"
     ALL = "all"
 
 
@@ -54,18 +59,34 @@ def main(
     size: Annotated[str, typer.Option(help="Size of the database of `clone`, e.g. 200MB.")] = str(FULL_SIZE),
     jobs: Annotated[int, typer.Option(min=1, help="Table jobs and index jobs of every tool.")] = 2,
     tables: Annotated[int, typer.Option(min=1, help="Tables of `small-tables` and `memory`.")] = 10_000,
+    transactions: Annotated[int, typer.Option(min=2, help="Backlog of `receive` and `catch-up`.")] = 50_000,
+    commits: Annotated[int, typer.Option(min=1, help="Commits of one round of `latency`.")] = 100,
+    seconds: Annotated[int, typer.Option(min=1, help="How long the load of `live` lasts.")] = 30,
     tool: Annotated[
-        list[ToolName] | None, typer.Option(help="Only this tool; may be repeated. Unless told, `clone` runs all.")
+        list[ToolName] | None,
+        typer.Option(help="Only this tool; may be repeated. Unless told, every suite runs those that can do it."),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the JSON report to this file too.")] = None,
 ) -> None:
-    """Measure a whole-database copy with this program and its peers."""
+    """Measure a whole-database copy, and following changes, with this program and its peers."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if find_major(MAJOR) is None:
         raise typer.BadParameter(f"there is no PostgreSQL {MAJOR} server here: benchmarks/peers.sh installs it")
     tools = all_tools()
     asked = frozenset(_TOOLS[name] for name in tool) if tool else None
-    plan = Plan(rounds, jobs, tools, asked, _size(size), tables, row_megabytes=300, long_scale=50)
+    plan = Plan(
+        rounds,
+        jobs,
+        tools,
+        asked,
+        _size(size),
+        tables,
+        row_megabytes=300,
+        long_scale=50,
+        transactions=transactions,
+        commits=commits,
+        seconds=seconds,
+    )
     wanted = list(SUITES) if suite is Suite.ALL else [suite.value]
     taken, machine = datetime.now(UTC), describe_machine()
     results = [result for name in wanted for result in SUITES[name](plan)]

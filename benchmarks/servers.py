@@ -52,9 +52,29 @@ class Servers:
     def target_dsn(self) -> str:
         return self.target.dsn(DATABASE)
 
-    def fresh_target(self) -> None:
+    def fresh_target(self, template: str = "template0") -> None:
         self.target.drop_database(DATABASE)
-        self.target.create_database(DATABASE, template="template0")
+        self.target.create_database(DATABASE, template=template)
+        self._checkpoint()
+
+    def fresh_pair(self, template: str) -> None:
+        """Both databases, the same on both sides."""
+        self.source.drop_database(DATABASE)
+        self.source.create_database(DATABASE, template=template)
+        self.fresh_target(template)
+
+    def source_size(self) -> int:
+        """Bytes of the source's database."""
+        with psycopg.connect(self.source_dsn) as source:
+            row = source.execute("SELECT pg_database_size(current_database())").fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def cpu(self) -> float:
+        """Seconds of the processor that both servers have taken since they started."""
+        return cpu_of(self.source.pid) + cpu_of(self.target.pid)
+
+    def _checkpoint(self) -> None:
         for cluster in (self.source, self.target):
             with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
                 connection.execute("CHECKPOINT")
@@ -75,7 +95,29 @@ def start_servers(**settings: str) -> Iterator[Servers]:
         yield Servers(source, target, chosen)
 
 
+def cpu_of(pid: int) -> float:
+    """Of this process, of its children, and of those that have ended."""
+    ticks = sum(_ticks(pid, ended=True)) + sum(sum(_ticks(child, ended=False)) for child in _children(pid))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+
+
+def _ticks(pid: int, *, ended: bool) -> list[int]:
+    """User and system time; nothing for a process that has just ended."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    # The name, in brackets, may hold anything; user time is the twelfth field behind it.
+    fields = text.rpartition(")")[2].split()
+    return [int(field) for field in fields[11 : 15 if ended else 13]]
+
+
 def program_environment(bin_dir: Path) -> dict[str, str]:
-    """What every measured program sees: the servers' own client tools first, and no PG* or PGCOPYDB_* variable."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "PGCOPYDB_"))}
+    """What every measured program sees: the servers' own client tools first, and no variable that is about PostgreSQL
+    or Python. One that keeps Python from writing byte code would have each start compile the whole program."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "PYTHON"))}
     return {**kept, "PATH": f"{bin_dir}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}

@@ -1,4 +1,4 @@
-"""The three suites: which data, which tools, in which order, and what is checked after each copy.
+"""The suites about copying, and the list of all: which data, which tools, in which order, what is checked after a copy.
 
 Every round runs every tool once, each time on an empty target; a round starts with another tool than the one before, so
 that none always has the same neighbour. After each copy the target's content is compared with the source's: a run whose
@@ -8,20 +8,17 @@ content differs, or whose tool failed, is kept with its error and counts for not
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import psycopg
-
+from benchmarks.changes import run_catch_up, run_latency, run_live, run_receive
 from benchmarks.content import Content, first_difference, read_content
 from benchmarks.datasets import DataSet, long_table, small_tables, whole_database, wide_row
 from benchmarks.floor import SERVER_FLOOR, STATEMENT_FLOOR, server_floor, statement_floor
-from benchmarks.measure import CommandFailed, Cost, measure
+from benchmarks.measure import CommandFailed, Cost, measure, scratch_folder
+from benchmarks.plan import Plan
 from benchmarks.results import Run, SuiteResult, spread
 from benchmarks.servers import Servers, program_environment, start_servers
 from benchmarks.tools import DUMP, OURS, PEER, CopyJob, Tool
@@ -33,20 +30,6 @@ _SMALL_SETTINGS: Final = {"max_locks_per_transaction": "512", "fsync": "off"}
 tens of thousands of times, what is looked for would drown in the waits for the disk."""
 
 Subject = Callable[[CopyJob, int], Run]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much is run. ``tools`` holds missing ones too; ``asked`` names those to run, None leaves it to the suite."""
-
-    rounds: int
-    jobs: int
-    tools: Sequence[Tool]
-    asked: frozenset[str] | None
-    size: int
-    tables: int
-    row_megabytes: int
-    long_scale: int
 
 
 def run_clone(plan: Plan) -> list[SuiteResult]:
@@ -90,6 +73,10 @@ SUITES: Final[dict[str, Callable[[Plan], list[SuiteResult]]]] = {
     "clone": run_clone,
     "small-tables": run_small_tables,
     "memory": run_memory,
+    "receive": run_receive,
+    "catch-up": run_catch_up,
+    "latency": run_latency,
+    "live": run_live,
 }
 
 
@@ -128,7 +115,7 @@ def _run_suite(
         return result
     logger.info("%s: loading %s", suite, data.description)
     data.load(servers)
-    result.bytes = _database_size(servers.source_dsn)
+    result.bytes = servers.source_size()
     expected = read_content(servers.source_dsn)
     order = list(subjects)
     for round_ in range(plan.rounds):
@@ -141,26 +128,10 @@ def _run_suite(
 
 def _run_once(subject: Subject, name: str, round_: int, servers: Servers, jobs: int, expected: Content) -> Run:
     servers.fresh_target()
-    with _scratch() as folder:
+    with scratch_folder() as folder:
         try:
             run = subject(CopyJob(servers, folder, jobs), round_)
         except CommandFailed as exc:
             return Run(name, round_, error=str(exc))
     difference = first_difference(expected, read_content(servers.target_dsn))
     return run if difference is None else replace(run, error=f"the copy differs: {difference}")
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
-
-
-def _database_size(dsn: str) -> int:
-    with psycopg.connect(dsn) as connection:
-        row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
-    assert row is not None
-    return int(row[0])
