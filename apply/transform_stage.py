@@ -28,7 +28,7 @@ from pgcopydb.daemon.tail import Tail, files_of
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.durable import disk_errors, publish
-from pgcopydb.runtime.errors import StateError
+from pgcopydb.runtime.errors import PgcopydbError, StateError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.retry import persist
 from pgcopydb.runtime.stop import Stop
@@ -38,7 +38,10 @@ from pgcopydb.runtime.workdir import WorkDir
 logger = logging.getLogger(__name__)
 
 SERVICE: Final = "transform"
+APPLY: Final = "apply"
 _LONGEST_WAIT: Final = 30.0
+_LONGEST_BLIND_WAIT: Final = 5.0
+"""What ends a wait for the target's schema, or for the end of another stage, is not announced."""
 _COPY_BYTES: Final = 1 << 20
 _BOUNDARY_ACTIONS: Final = frozenset("CRKXE")
 _POSITIONS: Final = frozenset("CKE")
@@ -61,6 +64,7 @@ class Stage:
     endpos: Lsn = field(default_factory=Lsn)
     position: Lsn = field(default_factory=Lsn)
     _file: ChangeFile | None = None
+    _warned: bool = False
     _tail: Tail = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,9 +119,16 @@ class Stage:
                 self._flush()
                 error.message = describe(error, self._tail.name, line)
                 error.args = (error.message,)
-                if not isinstance(error, MissingTable) or self._may_apply():
+                if isinstance(error, StateError):
                     raise
-                logger.debug("waiting for the copy: %s", error)
+                if self.sentinel.read().apply:
+                    self._let_apply_catch_up(error)
+                    raise
+                # The table may not be there yet; or there is time to mend it until the copy is complete.
+                level = logging.DEBUG if isinstance(error, MissingTable) or self._warned else logging.WARNING
+                logger.log(level, "waiting for the copy: %s", error)
+                logger.log(level, "hint: %s", error.hint)
+                self._warned = self._warned or level == logging.WARNING
                 self._wait_for_sentinel()
         self._write(out)
         if line.action == "X":
@@ -132,11 +143,15 @@ class Stage:
     def _at_end(self) -> bool:
         return bool(self.endpos) and self.position >= self.endpos
 
-    def _may_apply(self) -> bool:
-        return self.sentinel.read().apply
+    def _let_apply_catch_up(self, error: PgcopydbError) -> None:
+        """What came before a change that does not fit is applied before this stage gives up, and with it all others."""
+        if self.sentinel.read().replay_lsn < self.position and self.workdir.is_locked(APPLY):
+            logger.warning("what came before it is applied first: %s", error)
+        while self.sentinel.read().replay_lsn < self.position and self.workdir.is_locked(APPLY):
+            self._wait_for_sentinel()
 
     def _wait_for_sentinel(self) -> None:
-        wait_for_any([self.sentinel.fileno(), self.stop.fileno()], _LONGEST_WAIT)
+        wait_for_any([self.sentinel.fileno(), self.stop.fileno()], _LONGEST_BLIND_WAIT)
         self.sentinel.was_announced()
         self.stop.check()
 

@@ -122,6 +122,20 @@ class WorkDir:
                 path.unlink()
         return found
 
+    def is_locked(self, service: str) -> bool:
+        """Whether a process holds the lock of a service now."""
+        try:
+            fd = os.open(self.lock_file(service), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
     @contextmanager
     def lock(self, service: str = "clone") -> Iterator[None]:
         """Hold the lock of a service for the length of the block; ``StateError`` when another process has it."""
