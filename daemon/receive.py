@@ -85,7 +85,8 @@ class Receiver:
 
         Raises ``StateError`` when the slot was acknowledged further than the files reach: changes are missing.
         """
-        self._xid, self._begun, self._unsynced = None, False, 0
+        # What an earlier attempt has come to says nothing of this one: the end position may have been moved.
+        self._xid, self._begun, self._unsynced, self.reached = None, False, 0, False
         found, left_open = recover(self.folder)
         position = max(found, self.start)
         if confirmed > position:

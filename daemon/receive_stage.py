@@ -78,7 +78,7 @@ class Printer(Receiver):
     sink: IO[bytes] = field(default_factory=BytesIO)
 
     def begin(self, confirmed: Lsn) -> Lsn:
-        self._xid, self._begun = None, False
+        self._xid, self._begun, self.reached = None, False, False
         self.complete = max(self.complete, confirmed)
         return self.complete
 
