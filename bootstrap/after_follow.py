@@ -1,22 +1,23 @@
 """What a stream of changes does not carry, once everything up to the end position is applied: sequences and views.
 
-Reads the source, writes the target. Sequences get the values that the source's have now, never less than the target's
-own; materialized views that were refreshed on the source since the copy are refreshed. Can be run again at any time.
+Reads the source, writes the target. Sequences get the values that the source's have now, unless somebody has used them
+on the target and got further; materialized views that were refreshed on the source since the copy are refreshed. Can be
+run again at any time.
 """
 
 from __future__ import annotations
 
 import logging
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Final
 
 from pgcopydb.bootstrap.matviews import mark_refreshed, refresh_matviews
 from pgcopydb.bootstrap.queries import query
-from pgcopydb.bootstrap.sequences import copy_sequences
+from pgcopydb.bootstrap.sequences import copy_sequences, remember_set, values_set
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.workers import Failures
 from pgcopydb.postgres.classify import server_errors
-from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.names import Name
 from pgcopydb.runtime.errors import PartialFailure
@@ -49,18 +50,30 @@ def finish_views(source: Endpoint, target: Endpoint, workdir: WorkDir, stop: Sto
             )
 
 
-def finish_sequences(source: Endpoint, target: Endpoint, stop: Stop) -> int:
+def finish_sequences(source: Endpoint, target: Endpoint, workdir: WorkDir, stop: Stop) -> int:
     """Set the sequences of the target to the source's values; how many."""
     failpoint("follow.before_sequences")
-    with source.connect_patiently("sequences", stop) as reader, target.connect_patiently("sequences", stop) as writer:
-        with server_errors(Side.SOURCE, "reading which sequences there are"):
-            names = [Name(row[1], row[2]) for row in reader.execute(query("sequences")).fetchall()]
-        with server_errors(Side.TARGET, "reading which sequences there are"):
-            there = {Name(row[0], row[1]) for row in writer.execute(_THERE).fetchall()}
-        for name in names:
-            if name not in there:
-                logger.warning("sequence %s is not on the target; it was made on the source since the copy", name)
-        known = [name for name in names if name in there]
-        copy_sequences(reader, writer, known, stop)
-    logger.info("Set %d sequences to their current values on the source", len(known))
-    return len(known)
+    with ExitStack() as stack:
+        store: CatalogStore | None = None
+        if workdir.exists():
+            stack.enter_context(workdir.lock())
+            store = stack.enter_context(closing(CatalogStore.create(workdir.catalog)))
+        reader = stack.enter_context(source.connect_patiently("sequences", stop))
+        writer = stack.enter_context(target.connect_patiently("sequences", stop))
+        before = values_set(store) if store is not None else {}
+        done = [*copy_sequences(reader, writer, _on_both(reader, writer), stop, before)]
+        if store is not None:
+            remember_set(store, done)
+    logger.info("Set %d sequences to their current values on the source", len(done))
+    return len(done)
+
+
+def _on_both(reader: Connection, writer: Connection) -> list[Name]:
+    with server_errors(Side.SOURCE, "reading which sequences there are"):
+        names = [Name(row[1], row[2]) for row in reader.execute(query("sequences")).fetchall()]
+    with server_errors(Side.TARGET, "reading which sequences there are"):
+        there = {Name(row[0], row[1]) for row in writer.execute(_THERE).fetchall()}
+    for name in names:
+        if name not in there:
+            logger.warning("sequence %s is not on the target; it was made on the source since the copy", name)
+    return [name for name in names if name in there]

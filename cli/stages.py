@@ -132,7 +132,7 @@ def finish(following: Following, stream: Stream, supervisor: Supervisor, *, sequ
             hint="Continue with --resume.",
         )
     if sequences:
-        finish_sequences(following.source, following.target, following.stop)
+        finish_sequences(following.source, following.target, following.workdir, following.stop)
         finish_views(following.source, following.target, following.workdir, following.stop)
     _say_result(following, row.endpos, row.replay_lsn)
     if stream.plugin is Plugin.PGOUTPUT:

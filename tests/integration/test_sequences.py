@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pgcopydb.bootstrap.after_follow import finish_sequences
 from pgcopydb.bootstrap.sequences import fetch_sequences, reset_sequences
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.postgres.connect import Endpoint
@@ -16,6 +17,7 @@ from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.runtime import failpoint
 from pgcopydb.runtime.errors import PgcopydbError, TargetError
 from pgcopydb.runtime.stop import Stop
+from pgcopydb.runtime.workdir import WorkDir
 from tests.fix_servers import Database, DbPair
 
 SEQUENCES = """
@@ -170,3 +172,29 @@ def test_an_interrupted_reset_sets_the_values_of_the_second_run(
     reset(store, source_db, target_db)
     assert {row[2] for row in target_db.fetch(VALUES)} == {20}
     assert target_db.fetch(VALUES) == source_db.fetch(VALUES)
+
+
+def test_what_is_used_on_the_target_is_not_set_back(db_pair: DbPair, tmp_path: Path) -> None:
+    """Following was done once more when the target was in use already: its next key would have been there."""
+    source, target = db_pair.source, db_pair.target
+    workdir = WorkDir(tmp_path)
+    workdir.create()
+    for database in (source, target):
+        database.execute(SEQUENCES)
+    source.execute(USED)
+    with closing(CatalogStore.create(workdir.catalog)) as store:
+        fetch(store, source)
+        reset(store, source, target)
+    target.execute(
+        "SELECT nextval('app.plain') FROM generate_series(1, 9); SELECT nextval('app.descending');"
+        "SELECT nextval('app.cyclic'), nextval('app.small'), nextval('app.serials_id_seq')"
+    )
+    source.execute(
+        "SELECT nextval('app.plain'); SELECT setval('app.small', 33, true); SELECT setval('app.identities_a_seq', 2);"
+        "SELECT nextval('app.serials_id_seq') FROM generate_series(1, 5)"
+    )
+    used = {("app", name): value for name, value in (("plain", 23), ("descending", 940), ("cyclic", 2), ("small", 33))}
+    for _ in range(2):
+        finish_sequences(endpoint(Side.SOURCE, source), endpoint(Side.TARGET, target), workdir, Stop())
+        expected = {(row[0], row[1]): row[2] for row in source.fetch(VALUES)} | used
+        assert {(row[0], row[1]): row[2] for row in target.fetch(VALUES)} == expected
