@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 import orjson
-import psycopg
 
 from pgcopydb.apply.already_copied import AlreadyCopied
 from pgcopydb.apply.prune import prune
@@ -22,6 +21,7 @@ from pgcopydb.apply.sql_reader import SqlReader
 from pgcopydb.daemon.control import REPORT_SECONDS, Reports, check_reached
 from pgcopydb.daemon.progress import Progress
 from pgcopydb.daemon.read_at import load_read_at
+from pgcopydb.daemon.requirements import may_be_replica
 from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
 from pgcopydb.daemon.stream import Stream
 from pgcopydb.postgres.connect import Connection, Endpoint, hang_up
@@ -158,16 +158,6 @@ def connect_for_apply(target: Endpoint) -> Connection:
     if may_be_replica(connection):
         connection.execute("SET session_replication_role = 'replica'")
     return connection
-
-
-def may_be_replica(connection: Connection) -> bool:
-    """Whether this role may set ``session_replication_role``; nothing is changed."""
-    try:
-        with connection.transaction(force_rollback=True):
-            connection.execute("SET LOCAL session_replication_role = 'replica'")
-    except psycopg.errors.InsufficientPrivilege:
-        return False
-    return True
 
 
 def run_apply(stage: Stage) -> None:

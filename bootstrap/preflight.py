@@ -13,6 +13,7 @@ from typing import Final
 
 from pgcopydb.bootstrap.findings import Finding, Severity
 from pgcopydb.bootstrap.options import CloneOptions
+from pgcopydb.bootstrap.preflight_follow import check_following
 from pgcopydb.bootstrap.preflight_source import check_source
 from pgcopydb.bootstrap.preflight_target import check_target, read_needs
 from pgcopydb.postgres.classify import server_errors
@@ -37,6 +38,8 @@ def check_clone(source: Endpoint, target: Endpoint, workdir: WorkDir, options: C
             needs = read_needs(reader)
         with server_errors(Side.TARGET, "checking the target"):
             findings += check_target(writer, target_facts, source_facts, needs, options)
+        if options.follow_slot is not None:
+            findings += check_following(source, reader, writer, workdir, options.follow_slot)
     order = list(Severity)
     return sorted(findings, key=lambda finding: order.index(finding.severity))
 

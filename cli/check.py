@@ -12,6 +12,7 @@ from pgcopydb.bootstrap.options import CloneOptions, Jobs, RestoreOptions, Skip,
 from pgcopydb.bootstrap.preflight import check_clone
 from pgcopydb.cli import options as o
 from pgcopydb.cli.tables import print_findings
+from pgcopydb.daemon.stream import DEFAULT_NAME
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.runtime.errors import ExitCode
 
@@ -34,6 +35,8 @@ def check(
     skip_extensions: o.SkipExtensions = False,
     skip_vacuum: o.SkipVacuum = False,
     skip_db_properties: o.SkipDbProperties = False,
+    follow: o.Follow = False,
+    slot_name: o.SlotName = DEFAULT_NAME,
     json: o.Json = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
@@ -58,6 +61,7 @@ def check(
             skip_extensions=skip_extensions,
         ),
         skip=Skip(large_objects=skip_large_objects, vacuum=skip_vacuum, db_properties=skip_db_properties),
+        follow_slot=slot_name if follow else None,
     )
     workdir = o.workdir_of(directory)
     findings = check_clone(Endpoint(source_info, "check"), Endpoint(target_info, "check"), workdir, settings)

@@ -22,6 +22,7 @@ from pgcopydb.daemon.plugin_choice import choose_plugin
 from pgcopydb.daemon.plugins import Plugin
 from pgcopydb.daemon.progress import create_progress, drop_progress
 from pgcopydb.daemon.published import remember_counters
+from pgcopydb.daemon.requirements import replica_role_problem, source_problems
 from pgcopydb.daemon.sentinel import Sentinel, drop_own_schema
 from pgcopydb.daemon.stream import DEFAULT_NAME, Stream, find_stream
 from pgcopydb.postgres.classify import classify, server_errors
@@ -38,7 +39,6 @@ from pgcopydb.runtime.workdir import WorkDir
 logger = logging.getLogger(__name__)
 
 _SHOWN: Final = 10
-_STANDBYS_DECODE: Final = 160000
 _PARTITIONED_ARE_PUBLISHED: Final = 130000
 
 
@@ -108,6 +108,10 @@ def make_ready(stream: Stream, source: Endpoint, target: Endpoint, workdir: Work
     if stream.ready:
         return stream
     with target.connect("setup") as writer:
+        problem = replica_role_problem(writer)
+        if problem is not None:
+            logger.warning("%s", problem.message)
+            logger.warning("fix: %s", problem.fix)
         progress = create_progress(writer, stream.origin, stream.consistent_point)
     failpoint("stream.after_origin")
     sentinel = sentinel_of(stream, source, target, "setup")
@@ -161,40 +165,8 @@ def clean_up(source: Endpoint, target: Endpoint, workdir: WorkDir, slot: str, or
 
 
 def _check_source(reader: Connection, slot: str) -> None:
-    with server_errors(Side.SOURCE, "checking what following changes needs"):
-        row = reader.execute(
-            "SELECT current_setting('wal_level'), pg_catalog.pg_is_in_recovery(),"
-            " (SELECT count(*) FROM pg_catalog.pg_replication_slots) >= current_setting('max_replication_slots')::int,"
-            " (SELECT count(*) FROM pg_catalog.pg_stat_replication) >= current_setting('max_wal_senders')::int,"
-            " EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = %s)",
-            (slot,),
-        ).fetchone()
-    assert row is not None  # noqa: S101  a query without FROM returns one row
-    wal_level, standby, no_slot, no_sender, exists = row
-    if wal_level != "logical":
-        raise SourceError(
-            f"wal_level of the source is {wal_level}, following changes needs logical",
-            hint="ALTER SYSTEM SET wal_level = 'logical'; then restart the source (on a standby: its primary).",
-        )
-    if standby and reader.info.server_version < _STANDBYS_DECODE:
-        raise SourceError(
-            "the source is a standby older than PostgreSQL 16, which cannot decode changes", hint="Use its primary."
-        )
-    if exists:
-        raise SourceError(
-            f"replication slot {slot} exists on the source already",
-            hint="Another migration uses it (--slot-name gives this one another name), or an earlier one was not "
-            "cleaned up: `pgcopydb stream cleanup`.",
-        )
-    if no_slot:
-        raise SourceError(
-            "all replication slots of the source are in use",
-            hint="Drop one that nobody needs (pg_replication_slots), or raise max_replication_slots and restart.",
-        )
-    if no_sender:
-        raise SourceError(
-            "all walsenders of the source are in use", hint="Raise max_wal_senders on the source and restart it."
-        )
+    for problem in source_problems(reader, slot):
+        raise SourceError(problem.message, hint=problem.fix)
 
 
 def _report_identities(reader: Connection, plugin: Plugin) -> None:

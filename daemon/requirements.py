@@ -1,0 +1,110 @@
+"""What following changes needs of the two servers, found out before anything is made.
+
+Reads only, but for what is tried in a transaction that is rolled back. Each problem comes with what mends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import psycopg
+
+from pgcopydb.postgres.classify import server_errors
+from pgcopydb.postgres.connect import Connection, Endpoint
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.names import quote_ident
+from pgcopydb.postgres.replication import ReplicationSession
+from pgcopydb.runtime.errors import SourceError
+
+_STANDBYS_DECODE: Final = 160000
+_PARAMETERS_ARE_GRANTED: Final = 150000
+
+
+class Problem(NamedTuple):
+    """``fix``: statements, or advice."""
+
+    message: str
+    fix: str
+
+
+def source_problems(reader: Connection, slot: str) -> Iterator[Problem]:
+    """What keeps this slot from being made."""
+    with server_errors(Side.SOURCE, "checking what following changes needs"):
+        row = reader.execute(
+            "SELECT current_setting('wal_level'), pg_catalog.pg_is_in_recovery(),"
+            " (SELECT count(*) FROM pg_catalog.pg_replication_slots) >= current_setting('max_replication_slots')::int,"
+            " (SELECT count(*) FROM pg_catalog.pg_stat_replication) >= current_setting('max_wal_senders')::int,"
+            " EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = %s),"
+            " pg_catalog.has_database_privilege(current_database(), 'CREATE'), current_database(), current_user",
+            (slot,),
+        ).fetchone()
+    assert row is not None  # noqa: S101  a query without FROM returns one row
+    wal_level, standby, no_slot, no_sender, exists, may_create, database, user = row
+    if wal_level != "logical":
+        yield Problem(
+            f"wal_level of the source is {wal_level}, following changes needs logical",
+            "ALTER SYSTEM SET wal_level = 'logical'; then restart the source (on a standby: its primary).",
+        )
+    if standby and reader.info.server_version < _STANDBYS_DECODE:
+        yield Problem(
+            "the source is a standby older than PostgreSQL 16, which cannot decode changes", "Use its primary."
+        )
+    if exists:
+        yield Problem(
+            f"replication slot {slot} exists on the source already",
+            "Another migration uses it (--slot-name gives this one another name), or an earlier one was not cleaned "
+            "up: `pgcopydb stream cleanup`.",
+        )
+    if no_slot:
+        yield Problem(
+            "all replication slots of the source are in use",
+            "Drop one that nobody needs (pg_replication_slots), or raise max_replication_slots and restart.",
+        )
+    if no_sender:
+        yield Problem("all walsenders of the source are in use", "Raise max_wal_senders on the source and restart it.")
+    if not standby and not may_create:
+        yield Problem(
+            "the role may not create the schema pgcopydb on the source, where the sentinel is kept",
+            f"GRANT CREATE ON DATABASE {quote_ident(database)} TO {quote_ident(user)};",
+        )
+
+
+def login_problem(source: Endpoint, reader: Connection) -> Problem | None:
+    """Whether the role may begin a replication session: tried, for services have ways of their own to allow it."""
+    try:
+        with ReplicationSession(source.info, source.title("preflight")) as session:
+            session.identify()
+    except SourceError as error:
+        with server_errors(Side.SOURCE, "looking at the role"):
+            row = reader.execute(
+                "SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
+            ).fetchone()
+        lacking = f"ALTER ROLE {quote_ident(reader.info.user)} REPLICATION;"
+        return Problem(error.message, lacking if row == (False,) else error.hint or "")
+    return None
+
+
+def replica_role_problem(writer: Connection) -> Problem | None:
+    """Whether the target's triggers and foreign keys act on what they have acted on already on the source."""
+    if may_be_replica(writer):
+        return None
+    granted = writer.info.server_version >= _PARAMETERS_ARE_GRANTED
+    user = quote_ident(writer.info.user)
+    return Problem(
+        "the role may not set session_replication_role on the target: while changes are applied, triggers fire once "
+        "more and foreign keys are checked and cascade, so that what they did on the source is done twice",
+        f"GRANT SET ON PARAMETER session_replication_role TO {user};"
+        if granted
+        else f"Apply as a superuser, or disable the triggers: ALTER TABLE … DISABLE TRIGGER USER as {user}.",
+    )
+
+
+def may_be_replica(connection: Connection) -> bool:
+    """Whether this role may set ``session_replication_role``; nothing is changed."""
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute("SET LOCAL session_replication_role = 'replica'")
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True
