@@ -6,6 +6,7 @@ rows as on the source, or what differed is in ``conflicts``. Transactions are th
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -74,7 +75,7 @@ class Executor:
         failed: StatementFailed | None = None
         number = 0
         try:
-            self._send(b"".join(lines))
+            self._send(lines[0] if len(lines) == 1 else b"".join(lines))
             for result in self._results():
                 if result.status not in _GOOD:
                     failed = self._refused(result, _shown(lines[number]) if number < len(lines) else "")
@@ -98,7 +99,15 @@ class Executor:
             self.conflicts.append(Conflict(_shown(line), expected, found))
 
     def _send(self, text: bytes) -> None:
-        self.connection.pgconn.send_query(text)
+        pgconn = self.connection.pgconn
+        pgconn.send_query(text)
+        poll = select.poll()
+        poll.register(pgconn.socket, select.POLLIN | select.POLLOUT)
+        # More than the socket takes at once; and a server that answers meanwhile must be read, or both wait.
+        while pgconn.flush():
+            for _, event in poll.poll():
+                if event & ~select.POLLOUT:
+                    pgconn.consume_input()
 
     def _results(self) -> Iterator[pq.abc.PGresult]:
         """Waits outside of libpq: within it no signal is handled, and a statement may wait for a lock for long."""

@@ -55,9 +55,9 @@ class Stream:
 
 def find_stream(workdir: WorkDir) -> Stream | None:
     """None when the work directory has no stream. Raises ``CorruptState`` when its file cannot be read."""
-    if not workdir.stream.exists():
-        return None
     with disk_errors(workdir.stream, "reading"):
+        if not workdir.stream.exists():
+            return None
         text = workdir.stream.read_bytes()
     try:
         values: dict[str, Any] = orjson.loads(text)

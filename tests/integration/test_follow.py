@@ -208,7 +208,7 @@ def test_step_by_step(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> No
     first = current(pair)
     pgcopydb.run("stream", "prefetch", "--dir", workdir_path, "--endpos", first, env=env)
     work.run(100)
-    pgcopydb.run("stream", "sentinel", "set", "apply", env=env)
+    pgcopydb.run("stream", "sentinel", "set", "apply", env=env | {"TMPDIR": str(workdir_path.parent)})
     pgcopydb.run("stream", "catchup", "--dir", workdir_path, env=env)
     assert pgcopydb.run("stream", "sentinel", "get", "--apply", env=env).stdout == "enabled\n"
     pgcopydb.run("stream", "replay", "--dir", workdir_path, "--endpos", current(pair), env=env)
