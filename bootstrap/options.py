@@ -74,5 +74,5 @@ class CloneOptions:
     restart: bool = False
     not_consistent: bool = False
     snapshot: str | None = None
-    follow_slot: str | None = None
-    """Changes are followed, with the slot of this name."""
+    follow: tuple[str, str] | None = None
+    """Changes are followed, with a slot and an origin of these names."""

@@ -38,8 +38,8 @@ def check_clone(source: Endpoint, target: Endpoint, workdir: WorkDir, options: C
             needs = read_needs(reader)
         with server_errors(Side.TARGET, "checking the target"):
             findings += check_target(writer, target_facts, source_facts, needs, options)
-        if options.follow_slot is not None:
-            findings += check_following(source, reader, writer, workdir, options.follow_slot)
+        if options.follow is not None:
+            findings += check_following(source, reader, writer, workdir, options.follow)
     order = list(Severity)
     return sorted(findings, key=lambda finding: order.index(finding.severity))
 

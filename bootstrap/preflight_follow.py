@@ -7,7 +7,7 @@ from typing import Final
 
 from pgcopydb.bootstrap.findings import Finding, Severity
 from pgcopydb.daemon.identity import followed_tables, without_identity
-from pgcopydb.daemon.requirements import login_problem, replica_role_problem, source_problems
+from pgcopydb.daemon.requirements import login_problem, origin_problem, replica_role_problem, source_problems
 from pgcopydb.daemon.stream import find_stream
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
@@ -17,12 +17,18 @@ _SHOWN: Final = 10
 
 
 def check_following(
-    source: Endpoint, reader: Connection, writer: Connection, workdir: WorkDir, slot: str
+    source: Endpoint, reader: Connection, writer: Connection, workdir: WorkDir, names: tuple[str, str]
 ) -> Iterator[Finding]:
-    """Nothing remains of what is tried. A slot that this work directory has made already is as it should be."""
+    """``names``: of the slot and the origin. What this work directory has made already is as it should be.
+
+    Nothing remains of what is tried.
+    """
     if find_stream(workdir) is None:
-        for problem in source_problems(reader, slot):
+        for problem in source_problems(reader, names[0]):
             yield Finding(Severity.ERROR, Side.SOURCE, "changes", problem.message, problem.fix)
+        taken = origin_problem(writer, names[1])
+        if taken is not None:
+            yield Finding(Severity.ERROR, Side.TARGET, "changes", taken.message, taken.fix)
     login = login_problem(source, reader)
     if login is not None:
         yield Finding(Severity.ERROR, Side.SOURCE, "changes", login.message, login.fix)

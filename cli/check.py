@@ -37,6 +37,7 @@ def check(
     skip_db_properties: o.SkipDbProperties = False,
     follow: o.Follow = False,
     slot_name: o.SlotName = DEFAULT_NAME,
+    origin: o.OriginName = DEFAULT_NAME,
     json: o.Json = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
@@ -61,7 +62,7 @@ def check(
             skip_extensions=skip_extensions,
         ),
         skip=Skip(large_objects=skip_large_objects, vacuum=skip_vacuum, db_properties=skip_db_properties),
-        follow_slot=slot_name if follow else None,
+        follow=(slot_name, origin) if follow else None,
     )
     workdir = o.workdir_of(directory)
     findings = check_clone(Endpoint(source_info, "check"), Endpoint(target_info, "check"), workdir, settings)

@@ -104,7 +104,7 @@ def clone(
         restart=restart,
         not_consistent=not_consistent,
         snapshot=snapshot,
-        follow_slot=slot_name if follow else None,
+        follow=(slot_name, origin) if follow else None,
     )
     with stop_on_signals() as stop, ExitStack() as stack:
         chosen = StreamOptions(

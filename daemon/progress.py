@@ -15,6 +15,7 @@ from typing import Final
 
 import psycopg
 
+from pgcopydb.daemon.requirements import origin_problem
 from pgcopydb.postgres.classify import classify, server_errors
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
@@ -102,16 +103,9 @@ class Progress:
 
 def create_progress(connection: Connection, origin: str, start: Lsn) -> Progress:
     """Begin to keep progress at ``start``. Raises ``StateError`` when the name is in use."""
-    with server_errors(Side.TARGET, f"looking for replication origin {origin}"):
-        there = connection.execute(
-            "SELECT FROM pg_catalog.pg_replication_origin WHERE roname = %s", (origin,)
-        ).fetchone()
-    if there is not None:
-        raise StateError(
-            f"replication origin {origin} is on the target already",
-            hint="Another migration uses it, or an earlier one was not cleaned up (`pgcopydb stream cleanup`); "
-            "--origin gives this one another name.",
-        )
+    taken = origin_problem(connection, origin)
+    if taken is not None:
+        raise StateError(taken.message, hint=taken.fix)
     try:
         with connection.transaction():
             connection.execute("SELECT pg_catalog.pg_replication_origin_create(%s)", (origin,))

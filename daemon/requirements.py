@@ -100,6 +100,19 @@ def replica_role_problem(writer: Connection) -> Problem | None:
     )
 
 
+def origin_problem(writer: Connection, origin: str) -> Problem | None:
+    """Whether the name is taken on the target."""
+    with server_errors(Side.TARGET, f"looking for replication origin {origin}"):
+        found = writer.execute("SELECT FROM pg_catalog.pg_replication_origin WHERE roname = %s", (origin,)).fetchone()
+    if found is None:
+        return None
+    return Problem(
+        f"replication origin {origin} is on the target already",
+        "Another migration uses it (--origin gives this one another name), or an earlier one was not cleaned up: "
+        "`pgcopydb stream cleanup`.",
+    )
+
+
 def may_be_replica(connection: Connection) -> bool:
     """Whether this role may set ``session_replication_role``; nothing is changed."""
     try:

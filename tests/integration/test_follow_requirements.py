@@ -72,6 +72,14 @@ def test_the_slot_is_there_already(pair: DbPair, pgcopydb: Command, workdir_path
     assert "stream cleanup" in log
 
 
+def test_the_origin_is_there_already(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    pair.target.execute("SELECT pg_replication_origin_create('taken')")
+    process = pgcopydb.start("clone", "--follow", "--origin", "taken", "--dir", workdir_path, env=uris(pair))
+    assert process.wait(60) == 4, pgcopydb.log_of(process)
+    assert "replication origin taken is on the target already" in pgcopydb.log_of(process)
+    assert pair.source.fetch("SELECT slot_name FROM pg_replication_slots") == []
+
+
 def test_no_free_slot(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
     pair.source.execute(ALL_IN_USE)
     log = refused(pgcopydb, pair, workdir_path, 4, env=uris(pair))
