@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from pgcopydb.daemon.slot import StreamOptions
+from pgcopydb.postgres.lsn import Lsn
+
 
 @dataclass(frozen=True, slots=True)
 class Jobs:
@@ -61,6 +64,14 @@ class CopyFormat(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class FollowOptions:
+    """Changes are followed beside the copy."""
+
+    stream: StreamOptions
+    endpos: Lsn = field(default_factory=Lsn)
+
+
+@dataclass(frozen=True, slots=True)
 class CloneOptions:
     """Everything that ``pgcopydb clone`` can be told besides the two servers and the work directory."""
 
@@ -74,5 +85,4 @@ class CloneOptions:
     restart: bool = False
     not_consistent: bool = False
     snapshot: str | None = None
-    follow: tuple[str, str] | None = None
-    """Changes are followed, with a slot and an origin of these names."""
+    follow: FollowOptions | None = None

@@ -6,32 +6,29 @@ from collections.abc import Iterator
 from typing import Final
 
 from pgcopydb.bootstrap.findings import Finding, Severity
+from pgcopydb.bootstrap.options import FollowOptions
 from pgcopydb.daemon.identity import followed_tables, without_identity
-from pgcopydb.daemon.requirements import login_problem, origin_problem, replica_role_problem, source_problems
+from pgcopydb.daemon.plugin_choice import choose_plugin
+from pgcopydb.daemon.progress import check_origin
+from pgcopydb.daemon.requirements import check_endpos, login_problem, replica_role_problem, source_problems
 from pgcopydb.daemon.stream import find_stream
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
+from pgcopydb.runtime.errors import SourceError, StateError
 from pgcopydb.runtime.workdir import WorkDir
 
 _SHOWN: Final = 10
 
 
 def check_following(
-    source: Endpoint, reader: Connection, writer: Connection, workdir: WorkDir, names: tuple[str, str]
+    source: Endpoint, reader: Connection, writer: Connection, workdir: WorkDir, wanted: FollowOptions
 ) -> Iterator[Finding]:
-    """``names``: of the slot and the origin. What this work directory has made already is as it should be.
-
-    Nothing remains of what is tried.
-    """
-    if find_stream(workdir) is None:
-        for problem in source_problems(reader, names[0]):
-            yield Finding(Severity.ERROR, Side.SOURCE, "changes", problem.message, problem.fix)
-        taken = origin_problem(writer, names[1])
-        if taken is not None:
-            yield Finding(Severity.ERROR, Side.TARGET, "changes", taken.message, taken.fix)
+    """Nothing remains of what is tried. A slot that this work directory has made already is as it should be."""
     login = login_problem(source, reader)
     if login is not None:
         yield Finding(Severity.ERROR, Side.SOURCE, "changes", login.message, login.fix)
+    if find_stream(workdir) is None:
+        yield from _check_new_stream(reader, writer, wanted, replicates=login is None)
     lacking = without_identity(followed_tables(reader))
     for name in lacking[:_SHOWN]:
         yield Finding(
@@ -48,3 +45,22 @@ def check_following(
     replica = replica_role_problem(writer)
     if replica is not None:
         yield Finding(Severity.WARNING, Side.TARGET, "changes", replica.message, replica.fix)
+
+
+def _check_new_stream(
+    reader: Connection, writer: Connection, wanted: FollowOptions, *, replicates: bool
+) -> Iterator[Finding]:
+    check_endpos(reader, wanted.endpos)
+    options = wanted.stream
+    problems = list(source_problems(reader, options.slot))
+    for problem in problems:
+        yield Finding(Severity.ERROR, Side.SOURCE, "changes", problem.message, problem.fix)
+    if replicates and not problems:
+        try:
+            choose_plugin(reader, options.plugin, options.numeric_as_string, lossy_nan=options.lossy_nan)
+        except SourceError as error:
+            yield Finding(Severity.ERROR, Side.SOURCE, "changes", error.message, error.hint)
+    try:
+        check_origin(writer, options.origin)
+    except StateError as error:
+        yield Finding(Severity.ERROR, Side.TARGET, "changes", error.message, error.hint)

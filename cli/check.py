@@ -8,10 +8,12 @@ import orjson
 import typer
 
 from pgcopydb.bootstrap.findings import Severity
-from pgcopydb.bootstrap.options import CloneOptions, Jobs, RestoreOptions, Skip, Split
+from pgcopydb.bootstrap.options import CloneOptions, FollowOptions, Jobs, RestoreOptions, Skip, Split
 from pgcopydb.bootstrap.preflight import check_clone
 from pgcopydb.cli import options as o
 from pgcopydb.cli.tables import print_findings
+from pgcopydb.daemon.plugins import PluginChoice
+from pgcopydb.daemon.slot import StreamOptions
 from pgcopydb.daemon.stream import DEFAULT_NAME
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.runtime.errors import ExitCode
@@ -36,6 +38,9 @@ def check(
     skip_vacuum: o.SkipVacuum = False,
     skip_db_properties: o.SkipDbProperties = False,
     follow: o.Follow = False,
+    plugin: o.PluginOption = PluginChoice.AUTO,
+    wal2json_numeric_as_string: o.NumericAsString = False,
+    wal2json_lossy_nan: o.LossyNan = False,
     slot_name: o.SlotName = DEFAULT_NAME,
     origin: o.OriginName = DEFAULT_NAME,
     json: o.Json = False,
@@ -51,6 +56,7 @@ def check(
     """
     o.begin_logging(verbose, notice, debug, trace, quiet)
     source_info, target_info = o.servers(source, target)
+    chosen = StreamOptions(plugin.plugin, slot_name, origin, wal2json_numeric_as_string, lossy_nan=wal2json_lossy_nan)
     settings = CloneOptions(
         jobs=Jobs(table_jobs, index_jobs, restore_jobs or index_jobs, large_objects_jobs),
         split=Split(split_tables_larger_than),
@@ -62,7 +68,7 @@ def check(
             skip_extensions=skip_extensions,
         ),
         skip=Skip(large_objects=skip_large_objects, vacuum=skip_vacuum, db_properties=skip_db_properties),
-        follow=(slot_name, origin) if follow else None,
+        follow=FollowOptions(chosen) if follow else None,
     )
     workdir = o.workdir_of(directory)
     findings = check_clone(Endpoint(source_info, "check"), Endpoint(target_info, "check"), workdir, settings)

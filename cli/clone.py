@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import typer
 
 from pgcopydb.apply.replay import OnConflict
-from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, Jobs, RestoreOptions, Skip, Split
+from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, FollowOptions, Jobs, RestoreOptions, Skip, Split
 from pgcopydb.bootstrap.pipeline import run_clone
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.summary import build_summary
@@ -23,6 +23,7 @@ from pgcopydb.cli.version import program_version
 from pgcopydb.daemon.plugins import PluginChoice
 from pgcopydb.daemon.slot import StreamOptions
 from pgcopydb.daemon.stream import DEFAULT_NAME
+from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.errors import UsageError
 from pgcopydb.runtime.stop import stop_on_signals
 
@@ -84,6 +85,7 @@ def clone(
         raise UsageError("--resume and --restart exclude each other", hint="Give one of them.")
     source_info, target_info = o.servers(source, target)
     workdir = o.workdir_of(directory)
+    chosen = StreamOptions(plugin.plugin, slot_name, origin, wal2json_numeric_as_string, lossy_nan=wal2json_lossy_nan)
     settings = CloneOptions(
         jobs=Jobs(table_jobs, index_jobs, restore_jobs or index_jobs, large_objects_jobs),
         split=Split(split_tables_larger_than, split_max_parts, not skip_split_by_ctid, estimate_table_sizes),
@@ -104,12 +106,9 @@ def clone(
         restart=restart,
         not_consistent=not_consistent,
         snapshot=snapshot,
-        follow=(slot_name, origin) if follow else None,
+        follow=FollowOptions(chosen, endpos or Lsn()) if follow else None,
     )
     with stop_on_signals() as stop, ExitStack() as stack:
-        chosen = StreamOptions(
-            plugin.plugin, slot_name, origin, wal2json_numeric_as_string, lossy_nan=wal2json_lossy_nan
-        )
         following = Following.between(
             source_info,
             target_info,

@@ -12,7 +12,7 @@ from pgcopydb.bootstrap.snapshot import offered_snapshot
 from pgcopydb.cli import stages
 from pgcopydb.daemon.progress import Progress
 from pgcopydb.daemon.read_at import save_read_at
-from pgcopydb.daemon.slot import StreamOptions, clean_up, make_ready, make_slot, temporary_slot
+from pgcopydb.daemon.slot import StreamOptions, all_or_nothing, clean_up, make_ready, make_slot, temporary_slot
 from pgcopydb.daemon.stream import Stream, find_stream
 from pgcopydb.daemon.supervise import Supervisor
 from pgcopydb.postgres.lsn import Lsn
@@ -43,7 +43,7 @@ class Migration:
         workdir = self.following.workdir
         workdir.create()
         with workdir.lock("follow"):
-            if restart:
+            if restart and find_stream(workdir) is not None:
                 self._clean_up()
             try:
                 yield
@@ -67,9 +67,7 @@ class Migration:
             logger.info("An earlier run made slot %s and copied nothing: beginning again", stream.slot)
             self._clean_up()
             stream = None
-        if stream is None:
-            stream, self._session = make_slot(following.source, following.workdir, self.options)
-        self._stream = make_ready(stream, following.source, following.target, following.workdir, self.endpos or Lsn())
+        self._stream = stream = self._make() if stream is None else self._ready(stream)
         stages.set_endpos(following, self._stream, self.endpos)
         # An earlier run may have been interrupted while it caught up.
         stages.allow_apply(following, self._stream, apply=False)
@@ -124,6 +122,17 @@ class Migration:
         logger.info("The copy is complete: applying changes")
         self._supervisor.wait()
         stages.finish(following, self._stream, self._supervisor, sequences=True)
+
+    def _make(self) -> Stream:
+        following = self.following
+        source, target, workdir = following.source, following.target, following.workdir
+        with all_or_nothing(source, target, workdir, self.options, self.endpos or Lsn()):
+            stream, self._session = make_slot(source, workdir, self.options)
+            return self._ready(stream)
+
+    def _ready(self, stream: Stream) -> Stream:
+        following = self.following
+        return make_ready(stream, following.source, following.target, following.workdir, self.endpos or Lsn())
 
     def _start(self) -> None:
         assert self._stream is not None  # noqa: S101  begin() sets it

@@ -370,7 +370,8 @@ PluginOption = Annotated[
         "--plugin",
         "-p",
         envvar="PGCOPYDB_OUTPUT_PLUGIN",
-        help="Output plugin that decodes changes on the source. auto: wal2json from 2.6 on, else test_decoding.",
+        help="Output plugin that decodes changes on the source. auto: wal2json from 2.6 on, else test_decoding, else "
+        "pgoutput.",
         rich_help_panel=_STREAM,
     ),
 ]

@@ -11,10 +11,11 @@ import typer
 from pgcopydb.bootstrap.snapshot import HeldSnapshot, adopt_snapshot, export_snapshot, hold_snapshot
 from pgcopydb.cli import options as o
 from pgcopydb.daemon.plugins import PluginChoice
-from pgcopydb.daemon.slot import StreamOptions, make_slot
+from pgcopydb.daemon.slot import StreamOptions, all_or_nothing, make_slot
 from pgcopydb.daemon.stream import DEFAULT_NAME, find_stream
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.errors import SourceError, StateError
 from pgcopydb.runtime.stop import stop_on_signals
 
@@ -52,7 +53,7 @@ def snapshot(
                 f"the work directory {workdir.top} has a stream of changes already, and its snapshot was another one",
                 hint="Remove it with `pgcopydb stream cleanup`, or choose another work directory with --dir.",
             )
-        with workdir.lock("setup"):
+        with workdir.lock("setup"), all_or_nothing(source_end, None, workdir, chosen, Lsn()):
             stream, session = make_slot(source_end, workdir, chosen)
             with session:
                 held = adopt_snapshot(source_end, stream.snapshot, on_lost)

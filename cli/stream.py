@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,13 +27,15 @@ from pgcopydb.daemon.plugins import PluginChoice
 from pgcopydb.daemon.progress import Progress
 from pgcopydb.daemon.receive_stage import SERVICE as RECEIVE
 from pgcopydb.daemon.receive_stage import print_stage, receive_stage
-from pgcopydb.daemon.slot import StreamOptions, clean_up, make_ready, make_slot, sentinel_of
+from pgcopydb.daemon.slot import StreamOptions, all_or_nothing, clean_up, make_ready, make_slot, sentinel_of
 from pgcopydb.daemon.stream import DEFAULT_NAME, find_stream, load_stream
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.durable import disk_errors
 from pgcopydb.runtime.stop import stop_on_signals
+
+logger = logging.getLogger("pgcopydb.cli")
 
 JsonFile = Annotated[
     Optional[str],  # noqa: UP045  typer reads this form on every Python that is supported
@@ -87,13 +90,20 @@ def setup(
     workdir.create()
     with workdir.lock("setup"):
         stream = find_stream(workdir)
-        if stream is None or not stream.consistent_point:
+        if stream is not None and not stream.consistent_point:
+            logger.info("An earlier run was interrupted while it made slot %s: beginning again", stream.slot)
+            clean_up(source_end, target_end, workdir, slot_name, origin)
+            stream = None
+        if stream is not None:
+            stream = make_ready(stream, source_end, target_end, workdir, endpos or Lsn())
+        else:
             chosen = StreamOptions(
                 plugin.plugin, slot_name, origin, wal2json_numeric_as_string, lossy_nan=wal2json_lossy_nan
             )
-            stream, session = make_slot(source_end, workdir, chosen)
-            session.close()
-        stream = make_ready(stream, source_end, target_end, workdir, endpos or Lsn())
+            with all_or_nothing(source_end, target_end, workdir, chosen, endpos or Lsn()):
+                stream, session = make_slot(source_end, workdir, chosen)
+                session.close()
+                stream = make_ready(stream, source_end, target_end, workdir, endpos or Lsn())
     if json:
         typer.echo(orjson.dumps(stream.describe()))
     else:

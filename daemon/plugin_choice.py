@@ -15,7 +15,7 @@ from typing import Final
 import psycopg
 
 from pgcopydb.daemon.identity import tables_that_may_hold_nan
-from pgcopydb.daemon.plugins import NUMERIC_AS_STRING, WAL2JSON_OPTIONS, Plugin
+from pgcopydb.daemon.plugins import NUMERIC_AS_STRING, TEST_DECODING_OPTIONS, WAL2JSON_OPTIONS, Plugin
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
@@ -23,7 +23,8 @@ from pgcopydb.runtime.errors import SourceError, UsageError
 
 logger = logging.getLogger(__name__)
 
-_PROBE_TIMEOUT: Final = "10s"
+_PROBE_TIMEOUT: Final = "5s"
+_BUSY: Final = "transactions of the source have been open for long, and a new slot waits for them"
 _PLAIN_ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII"})
 _SETTING: Final = "output_plugin_libraries"
 
@@ -48,6 +49,12 @@ def decide(asked: Plugin | None, offer: Offer | None, *, numeric_as_string: bool
     """The choice for what was asked for (None: the best). ``offer``: of wal2json, None when it was not asked for."""
     if asked not in {None, Plugin.WAL2JSON} or offer is None:
         return Choice(asked or Plugin.TEST_DECODING)
+    if asked is not None and offer.refusal == _BUSY:
+        raise SourceError(
+            f"it cannot be found out what the source's wal2json can do: {_BUSY}",
+            hint="See pg_stat_activity for them (xact_start), and try again when they have ended; test_decoding and "
+            "pgoutput need not be tried.",
+        )
     if asked is None:
         usable = not offer.refusal and offer.numeric_as_string
         return Choice(Plugin.WAL2JSON, numeric_as_string=True) if usable else Choice(Plugin.TEST_DECODING)
@@ -92,6 +99,8 @@ def choose_plugin(source: Connection, asked: Plugin | None, numeric_as_string: b
     for name in risky[:3] if asked is Plugin.WAL2JSON else []:
         logger.info("table %s has columns that may hold NaN", name)
     choice = decide(asked, offer, numeric_as_string=numeric_as_string, may_hold_nan=bool(risky))
+    if choice.plugin is Plugin.TEST_DECODING:
+        choice = _test_decoding_or_less(source, asked)
     if asked is None or encoding not in _PLAIN_ENCODINGS:
         logger.info("Output plugin: %s", choice.plugin)
     return choice
@@ -123,32 +132,54 @@ def _check_allowed(source: Connection, asked: Plugin | None) -> None:
         )
 
 
+def _test_decoding_or_less(source: Connection, asked: Plugin | None) -> Choice:
+    """It is a package of its own on some systems; pgoutput is a part of every server."""
+    allowed = _is_allowed(_allowed(source), Plugin.TEST_DECODING)
+    refusal = _try(source, Plugin.TEST_DECODING, TEST_DECODING_OPTIONS) if allowed else f"{_SETTING} forbids it"
+    if refusal in {"", _BUSY}:
+        return Choice(Plugin.TEST_DECODING)
+    if asked is not None:
+        raise SourceError(
+            f"the source cannot use test_decoding: {refusal}",
+            hint="Install the server's contrib package, or use pgoutput, which every server has.",
+        )
+    return Choice(Plugin.PGOUTPUT)
+
+
 def _probe(source: Connection) -> Offer:
     allowed = _allowed(source)
     if not _is_allowed(allowed, Plugin.WAL2JSON):
         return Offer(refusal=f"{_SETTING} is {allowed}")
-    with server_errors(Side.SOURCE, "asking for wal2json"):
+    refusal = _try(source, Plugin.WAL2JSON, {**WAL2JSON_OPTIONS, **NUMERIC_AS_STRING})
+    if not refusal:
+        return Offer(numeric_as_string=True)
+    return Offer(refusal=refusal if refusal == _BUSY else _try(source, Plugin.WAL2JSON, WAL2JSON_OPTIONS))
+
+
+def _try(source: Connection, plugin: Plugin, options: Mapping[str, str]) -> str:
+    """Why the plugin cannot be used with these options, empty when it can."""
+    with server_errors(Side.SOURCE, f"asking for {plugin}"):
         source.execute("SELECT pg_catalog.set_config('statement_timeout', %s, false)", (_PROBE_TIMEOUT,))
         try:
-            refusal = _refusal(source, {**WAL2JSON_OPTIONS, **NUMERIC_AS_STRING})
-            if not refusal:
-                return Offer(numeric_as_string=True)
-            return Offer(refusal=_refusal(source, WAL2JSON_OPTIONS))
+            return _refusal(source, plugin, options)
         finally:
             if not source.closed and not source.broken:
                 source.execute("SELECT pg_catalog.set_config('statement_timeout', '0', false)")
 
 
-def _refusal(source: Connection, options: Mapping[str, str]) -> str:
-    """Why wal2json cannot be used with these options; empty when it can. Reads nothing that matters to anybody."""
+def _refusal(source: Connection, plugin: Plugin, options: Mapping[str, str]) -> str:
+    """Reads nothing that matters to anybody."""
     slot = f"pgcopydb_probe_{secrets.token_hex(4)}"
     arguments = [text for pair in options.items() for text in pair]
     try:
-        source.execute("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'wal2json', true)", (slot,))
+        source.execute("SELECT pg_catalog.pg_create_logical_replication_slot(%s, %s, true)", (slot, plugin))
         source.execute(
             "SELECT count(*) FROM pg_catalog.pg_logical_slot_peek_changes(%s, NULL, 1, VARIADIC %s::text[])",
             (slot, arguments),
         )
+    except psycopg.errors.QueryCanceled:
+        # The library is there: it is loaded before the slot waits for whoever has begun to write.
+        return _BUSY
     except psycopg.Error as exc:
         if exc.sqlstate is None:
             raise

@@ -3,8 +3,9 @@
 By a replication origin (PostgreSQL documentation, "Replication Progress Tracking") on servers before 16. Later ones
 move an origin also when the transaction is aborted after its position was set, by a deferred constraint or a shutdown
 for two: there the position is in a row of ``pgcopydb.progress``, and the origin marks the changes as ours. By the row
-alone where the role may not use an origin, as on managed services. What is true of ``durable``: the position that it
-returns survives a crash of the target.
+alone where the role may not use an origin, as on managed services. Origins belong to the whole cluster: the row, which
+is there in any case, says that one is of a migration into this database. What is true of ``durable``: the position that
+it returns survives a crash of the target.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Final
 
 import psycopg
 
-from pgcopydb.daemon.requirements import origin_problem
 from pgcopydb.postgres.classify import classify, server_errors
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
@@ -101,13 +101,28 @@ class Progress:
         return Lsn.parse(str(row[0]))
 
 
+def check_origin(connection: Connection, origin: str, start: Lsn | None = None) -> None:
+    """Raises ``StateError`` when the name is in use, unless by the progress that was begun at ``start``."""
+    recorded = _recorded(connection, origin)
+    if (recorded is not None and recorded != start) or (recorded is None and _is_there(connection, origin)):
+        raise StateError(
+            f"replication origin {origin} is on the target already",
+            hint="Another migration uses it, or an earlier one was not cleaned up (`pgcopydb stream cleanup`); "
+            "--origin gives this one another name.",
+        )
+
+
 def create_progress(connection: Connection, origin: str, start: Lsn) -> Progress:
-    """Begin to keep progress at ``start``. Raises ``StateError`` when the name is in use."""
-    taken = origin_problem(connection, origin)
-    if taken is not None:
-        raise StateError(taken.message, hint=taken.fix)
+    """Begin to keep progress at ``start``, also behind a call that was interrupted. Raises as ``check_origin``."""
+    check_origin(connection, origin, start)
+    with server_errors(Side.TARGET, "creating pgcopydb.progress"):
+        connection.execute(_CREATE_TABLE)
+        connection.execute(
+            "INSERT INTO pgcopydb.progress (origin, lsn) VALUES (%s, %s) ON CONFLICT (origin) DO NOTHING",
+            (origin, str(start)),
+        )
     try:
-        with connection.transaction():
+        if not _is_there(connection, origin):
             connection.execute("SELECT pg_catalog.pg_replication_origin_create(%s)", (origin,))
         connection.execute("SELECT pg_catalog.pg_replication_origin_advance(%s, %s)", (origin, str(start)))
     except psycopg.Error as exc:
@@ -117,25 +132,42 @@ def create_progress(connection: Connection, origin: str, start: Lsn) -> Progress
             "The target refuses replication origins (%s): progress is kept in a table", exc.diag.message_primary
         )
         _drop_origin(connection, origin)
-        tracking = TABLE
-    else:
-        tracking = BOTH if connection.info.server_version >= _ORIGINS_MOVE_ON_ABORT else ORIGIN
-    if tracking != ORIGIN:
-        with server_errors(Side.TARGET, "creating pgcopydb.progress"):
-            connection.execute(_CREATE_TABLE)
-            connection.execute("INSERT INTO pgcopydb.progress (origin, lsn) VALUES (%s, %s)", (origin, str(start)))
-    return Progress(origin, tracking)
+        return Progress(origin, TABLE)
+    return Progress(origin, BOTH if connection.info.server_version >= _ORIGINS_MOVE_ON_ABORT else ORIGIN)
 
 
-def drop_progress(connection: Connection, origin: str) -> bool:
-    """Remove the origin; whether there was one. The table goes with its schema."""
+def drop_progress(connection: Connection, origin: str) -> str:
+    """Remove the origin and its row; what that was, empty when there is none. Those of others are left."""
+    if _recorded(connection, origin) is None:
+        if _is_there(connection, origin):
+            logger.warning(
+                "replication origin %s is left on the target: no migration into this database made it", origin
+            )
+            logger.warning("hint: SELECT pg_replication_origin_drop(%s); if nobody uses it", quote_literal(origin))
+        return ""
     with server_errors(Side.TARGET, f"dropping replication origin {origin}"):
-        return _drop_origin(connection, origin)
+        dropped = _drop_origin(connection, origin)
+        connection.execute("DELETE FROM pgcopydb.progress WHERE origin = %s", (origin,))
+    return f"replication origin {origin}" if dropped else f"progress {origin}"
+
+
+def _recorded(connection: Connection, origin: str) -> Lsn | None:
+    """The position in the row of this name."""
+    with server_errors(Side.TARGET, "reading pgcopydb.progress"):
+        if connection.execute("SELECT pg_catalog.to_regclass('pgcopydb.progress')").fetchone() == (None,):
+            return None
+        row = connection.execute("SELECT lsn FROM pgcopydb.progress WHERE origin = %s", (origin,)).fetchone()
+    return Lsn.parse(str(row[0])) if row else None
+
+
+def _is_there(connection: Connection, origin: str) -> bool:
+    with server_errors(Side.TARGET, f"looking for replication origin {origin}"):
+        row = connection.execute("SELECT FROM pg_catalog.pg_replication_origin WHERE roname = %s", (origin,)).fetchone()
+    return row is not None
 
 
 def _drop_origin(connection: Connection, origin: str) -> bool:
-    found = connection.execute("SELECT FROM pg_catalog.pg_replication_origin WHERE roname = %s", (origin,)).fetchone()
-    if found is None:
+    if not _is_there(connection, origin):
         return False
     try:
         connection.execute("SELECT pg_catalog.pg_replication_origin_drop(%s)", (origin,))

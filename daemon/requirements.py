@@ -13,9 +13,11 @@ import psycopg
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import quote_ident
 from pgcopydb.postgres.replication import ReplicationSession
-from pgcopydb.runtime.errors import SourceError
+from pgcopydb.postgres.server import wal_position
+from pgcopydb.runtime.errors import SourceError, UsageError
 
 _STANDBYS_DECODE: Final = 160000
 _PARAMETERS_ARE_GRANTED: Final = 150000
@@ -85,6 +87,32 @@ def login_problem(source: Endpoint, reader: Connection) -> Problem | None:
     return None
 
 
+def target_problems(writer: Connection) -> Iterator[Problem]:
+    """What keeps progress from being recorded."""
+    with server_errors(Side.TARGET, "checking what following changes needs"):
+        row = writer.execute(
+            "SELECT pg_catalog.has_database_privilege(current_database(), 'CREATE'),"
+            " pg_catalog.to_regnamespace('pgcopydb') IS NOT NULL, current_database(), current_user"
+        ).fetchone()
+    assert row is not None  # noqa: S101  a query without FROM returns one row
+    may_create, there, database, user = row
+    if not may_create and not there:
+        yield Problem(
+            "the role may not create the schema pgcopydb on the target, where progress is kept",
+            f"GRANT CREATE ON DATABASE {quote_ident(database)} TO {quote_ident(user)};",
+        )
+
+
+def check_endpos(reader: Connection, endpos: Lsn) -> None:
+    """Raises ``UsageError`` when nothing could be followed."""
+    here = wal_position(reader)
+    if endpos and endpos < here:
+        raise UsageError(
+            f"--endpos {endpos} is in the past: the source is at {here}, and changes are followed from now on",
+            hint="Leave it out; `pgcopydb stream sentinel set endpos --current` sets it when writing has stopped.",
+        )
+
+
 def replica_role_problem(writer: Connection) -> Problem | None:
     """Whether the target's triggers and foreign keys act on what they have acted on already on the source."""
     if may_be_replica(writer):
@@ -97,19 +125,6 @@ def replica_role_problem(writer: Connection) -> Problem | None:
         f"GRANT SET ON PARAMETER session_replication_role TO {user};"
         if granted
         else f"Apply as a superuser, or disable the triggers: ALTER TABLE … DISABLE TRIGGER USER as {user}.",
-    )
-
-
-def origin_problem(writer: Connection, origin: str) -> Problem | None:
-    """Whether the name is taken on the target."""
-    with server_errors(Side.TARGET, f"looking for replication origin {origin}"):
-        found = writer.execute("SELECT FROM pg_catalog.pg_replication_origin WHERE roname = %s", (origin,)).fetchone()
-    if found is None:
-        return None
-    return Problem(
-        f"replication origin {origin} is on the target already",
-        "Another migration uses it (--origin gives this one another name), or an earlier one was not cleaned up: "
-        "`pgcopydb stream cleanup`.",
     )
 
 

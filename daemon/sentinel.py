@@ -7,6 +7,7 @@ Positions are reported by those who own them: ``write_lsn`` and ``flush_lsn`` by
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -14,8 +15,12 @@ import psycopg
 
 from pgcopydb.postgres.classify import classify, server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
+from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.postgres.names import quote_literal
 from pgcopydb.runtime.errors import StateError
+
+logger = logging.getLogger(__name__)
 
 _CREATE: Final = """
 CREATE SCHEMA IF NOT EXISTS pgcopydb;
@@ -56,9 +61,11 @@ class Sentinel:
             self._connection.close()
             self._connection = None
 
-    def create(self, startpos: Lsn, endpos: Lsn) -> None:
-        """Make it, with these values; one that is there already is overwritten."""
+    def create(self, startpos: Lsn, endpos: Lsn, owner: str = "") -> None:
+        """Make it, with these values; one that is there already is overwritten. ``owner``: see ``owner_of``."""
         self._run(_CREATE)
+        if owner:
+            self._run(f"COMMENT ON TABLE pgcopydb.sentinel IS {quote_literal(owner)}")
         self._run("DELETE FROM pgcopydb.sentinel")
         self._run(
             f"INSERT INTO pgcopydb.sentinel ({_COLUMNS}) VALUES (%s, %s, false, %s, %s, %s)",  # noqa: S608  constants
@@ -164,11 +171,38 @@ class Sentinel:
         )
 
 
-def drop_own_schema(connection: Connection, endpoint: Endpoint) -> bool:
-    """Remove sentinel and progress from a server; whether there was anything."""
-    with server_errors(endpoint.side, f"dropping schema pgcopydb on the {endpoint.side}"):
-        there = connection.execute("SELECT pg_catalog.to_regnamespace('pgcopydb') IS NOT NULL").fetchone()
+def owner_of(slot: str, system: str) -> str:
+    """What the comment on a sentinel says: whose changes it steers."""
+    return f"slot {slot} of system {system}"
+
+
+def owning_slot(connection: Connection, side: Side) -> str:
+    """The slot whose sentinel this server has; empty when there is none, or nothing is known of it."""
+    with server_errors(side, "looking for a sentinel"):
+        row = connection.execute(
+            "SELECT pg_catalog.obj_description(pg_catalog.to_regclass('pgcopydb.sentinel'), 'pg_class')"
+        ).fetchone()
+    words = str(row[0] or "").split() if row else []
+    return words[1] if words[:1] == ["slot"] and len(words) > 1 else ""
+
+
+def drop_own_schema(connection: Connection, side: Side, others: str) -> bool:
+    """Remove sentinel and progress from a server; whether there was anything.
+
+    ``others``: whose sentinel this is, when another migration's: then it is left, as is another's progress.
+    """
+    with server_errors(side, f"dropping schema pgcopydb on the {side}"):
+        there = connection.execute(
+            "SELECT pg_catalog.to_regnamespace('pgcopydb') IS NOT NULL,"
+            " pg_catalog.to_regclass('pgcopydb.progress') IS NOT NULL"
+        ).fetchone()
         if there is None or not there[0]:
+            return False
+        if there[1]:
+            rows = connection.execute("SELECT origin FROM pgcopydb.progress").fetchall()
+            others = others or ", ".join(row[0] for row in rows)
+        if others:
+            logger.warning("schema pgcopydb is left on the %s: it is of another migration, %s", side, others)
             return False
         connection.execute("DROP SCHEMA pgcopydb CASCADE")
     return True

@@ -2,8 +2,9 @@
 
 ``make_slot`` leaves, in this order: the description in the work directory, for pgoutput the publications, the slot with
 an exported snapshot, the description with its position. ``make_ready`` leaves the progress on the target, the sentinel,
-and the description that says so. ``clean_up`` removes all of that, whatever is there of it, and says
-what it removed; it can be run at any time and again.
+and the description that says so. Inside ``all_or_nothing`` they leave nothing when they fail. ``clean_up`` removes all
+of that, whatever is there of it, and says what it removed; it can be run at any time and again. What is of another
+migration it leaves.
 """
 
 from __future__ import annotations
@@ -20,10 +21,16 @@ import psycopg
 from pgcopydb.daemon.identity import followed_tables, publication_members, without_identity
 from pgcopydb.daemon.plugin_choice import choose_plugin
 from pgcopydb.daemon.plugins import Plugin
-from pgcopydb.daemon.progress import create_progress, drop_progress
+from pgcopydb.daemon.progress import check_origin, create_progress, drop_progress
 from pgcopydb.daemon.published import remember_counters
-from pgcopydb.daemon.requirements import replica_role_problem, source_problems
-from pgcopydb.daemon.sentinel import Sentinel, drop_own_schema
+from pgcopydb.daemon.requirements import (
+    check_endpos,
+    login_problem,
+    replica_role_problem,
+    source_problems,
+    target_problems,
+)
+from pgcopydb.daemon.sentinel import Sentinel, drop_own_schema, owner_of, owning_slot
 from pgcopydb.daemon.stream import DEFAULT_NAME, Stream, find_stream
 from pgcopydb.postgres.classify import classify, server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
@@ -32,7 +39,7 @@ from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import quote_ident
 from pgcopydb.postgres.replication import CreatedSlot, ReplicationSession
 from pgcopydb.postgres.server import inspect_server
-from pgcopydb.runtime.errors import CorruptState, SourceError, StateError
+from pgcopydb.runtime.errors import CorruptState, PgcopydbError, SourceError, StateError, TargetError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.workdir import WorkDir
 
@@ -53,11 +60,37 @@ class StreamOptions:
     lossy_nan: bool = False
 
 
-def make_slot(source: Endpoint, workdir: WorkDir, options: StreamOptions) -> tuple[Stream, ReplicationSession]:
-    """Make what is needed on the source. Raises before anything is made when something is in the way.
+@contextmanager
+def all_or_nothing(
+    source: Endpoint, target: Endpoint | None, workdir: WorkDir, options: StreamOptions, endpos: Lsn
+) -> Iterator[None]:
+    """For a stream that is new: raises before anything is made when something is in the way, and what is made inside
+    the block is removed again when that fails."""
+    with source.connect("setup") as reader:
+        _check_source(reader, options.slot)
+        login = login_problem(source, reader)
+        if login is not None:
+            raise SourceError(login.message, hint=login.fix)
+        check_endpos(reader, endpos)
+    if target is not None:
+        with target.connect("setup") as writer:
+            for problem in target_problems(writer):
+                raise TargetError(problem.message, hint=problem.fix)
+            check_origin(writer, options.origin)
+    try:
+        yield
+    except PgcopydbError as error:
+        if find_stream(workdir) is not None:
+            logger.info("Removing again what was made, because: %s", error)
+            try:
+                clean_up(source, target, workdir, options.slot, options.origin)
+            except PgcopydbError as another:
+                logger.warning("%s; `pgcopydb stream cleanup` removes what is left", another)
+        raise
 
-    The session keeps the slot's snapshot until its next command.
-    """
+
+def make_slot(source: Endpoint, workdir: WorkDir, options: StreamOptions) -> tuple[Stream, ReplicationSession]:
+    """Make what is needed on the source. The session keeps the slot's snapshot until its next command."""
     with source.connect("setup") as reader:
         facts = inspect_server(reader, Side.SOURCE)
         _check_source(reader, options.slot)
@@ -84,6 +117,7 @@ def make_slot(source: Endpoint, workdir: WorkDir, options: StreamOptions) -> tup
             if names:
                 _create_publications(reader, names)
                 remember_counters(reader, workdir)
+            _say_what_is_waited_for(reader)
             slot = session.create_slot(stream.slot, stream.plugin)
             failpoint("stream.after_slot")
             stream = replace(stream, consistent_point=slot.consistent_point, snapshot=slot.snapshot)
@@ -114,9 +148,10 @@ def make_ready(stream: Stream, source: Endpoint, target: Endpoint, workdir: Work
             logger.warning("fix: %s", problem.fix)
         progress = create_progress(writer, stream.origin, stream.consistent_point)
     failpoint("stream.after_origin")
+    _check_sentinel(source if stream.sentinel is Side.SOURCE else target, stream.slot)
     sentinel = sentinel_of(stream, source, target, "setup")
     try:
-        sentinel.create(stream.consistent_point, endpos)
+        sentinel.create(stream.consistent_point, endpos, owner_of(stream.slot, stream.system))
     finally:
         sentinel.close()
     ready = replace(stream, tracking=progress.tracking, ready=True)
@@ -136,7 +171,7 @@ def sentinel_of(stream: Stream, source: Endpoint, target: Endpoint | None, role:
     return Sentinel(target, role)
 
 
-def clean_up(source: Endpoint, target: Endpoint, workdir: WorkDir, slot: str, origin: str) -> list[str]:
+def clean_up(source: Endpoint, target: Endpoint | None, workdir: WorkDir, slot: str, origin: str) -> list[str]:
     """Remove everything; what was removed, in words. The names count when the work directory does not know better."""
     try:
         stream = find_stream(workdir)
@@ -156,17 +191,55 @@ def clean_up(source: Endpoint, target: Endpoint, workdir: WorkDir, slot: str, or
         if not inspect_server(reader, Side.SOURCE).in_recovery:
             for name in (slot, f"{slot}_insert"):
                 act(_drop_publication(reader, name), f"publication {name} on the source")
-            act(drop_own_schema(reader, source), "schema pgcopydb on the source")
-    with target.connect("cleanup") as writer:
-        act(drop_progress(writer, origin), f"replication origin {origin} on the target")
-        act(drop_own_schema(writer, target), "schema pgcopydb on the target")
+            act(_drop_schema(reader, Side.SOURCE, slot), "schema pgcopydb on the source")
+    if target is not None:
+        with target.connect("cleanup") as writer:
+            progress = drop_progress(writer, origin)
+            act(bool(progress), f"{progress} on the target")
+            act(_drop_schema(writer, Side.TARGET, slot), "schema pgcopydb on the target")
     act(workdir.clear_changes(), f"the files of changes in {workdir.changes}")
     return removed
+
+
+def _drop_schema(connection: Connection, side: Side, slot: str) -> bool:
+    return drop_own_schema(connection, side, _other_owner(connection, side, slot))
+
+
+def _other_owner(connection: Connection, side: Side, slot: str) -> str:
+    """Of which other migration this server has the sentinel; empty when of none that goes on."""
+    owner = owning_slot(connection, side)
+    if owner in {"", slot}:
+        return ""
+    return owner if side is Side.TARGET or _slot_database(connection, owner) is not None else ""
+
+
+def _check_sentinel(endpoint: Endpoint, slot: str) -> None:
+    with endpoint.connect("setup") as connection:
+        owner = _other_owner(connection, endpoint.side, slot)
+    if owner:
+        raise StateError(
+            f"the {endpoint.side} has the sentinel of another migration, with slot {owner}",
+            hint="A database can be migrated once at a time. If that one is over: `pgcopydb stream cleanup --slot-name "
+            f"{owner}` with its --dir, or DROP SCHEMA pgcopydb CASCADE on the {endpoint.side}.",
+        )
 
 
 def _check_source(reader: Connection, slot: str) -> None:
     for problem in source_problems(reader, slot):
         raise SourceError(problem.message, hint=problem.fix)
+
+
+def _say_what_is_waited_for(reader: Connection) -> None:
+    with server_errors(Side.SOURCE, "looking for open transactions"):
+        row = reader.execute(
+            "SELECT pid, date_trunc('second', clock_timestamp() - xact_start)::text FROM pg_catalog.pg_stat_activity"
+            " WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() AND xact_start < now() - interval '2 s'"
+            " ORDER BY xact_start LIMIT 1"
+        ).fetchone()
+    if row is not None:
+        logger.info(
+            "The slot waits for transactions that have written already; the oldest, of process %s, is open for %s", *row
+        )
 
 
 def _report_identities(reader: Connection, plugin: Plugin) -> None:
@@ -217,20 +290,33 @@ def _create_publications(reader: Connection, names: Sequence[str]) -> None:
             reader.execute(f"CREATE PUBLICATION {quote_ident(name)}{tables} WITH (publish = '{publish}')".encode())
 
 
-def _drop_slot(reader: Connection, slot: str) -> bool:
+def _slot_database(reader: Connection, slot: str) -> str | None:
+    """None when there is no such slot, empty for a physical one."""
     with server_errors(Side.SOURCE, f"looking for slot {slot}"):
         row = reader.execute(
-            "SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", (slot,)
+            "SELECT coalesce(database, '') FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", (slot,)
         ).fetchone()
-    if row is None:
+    return str(row[0]) if row else None
+
+
+def _drop_slot(reader: Connection, slot: str) -> bool:
+    database = _slot_database(reader, slot)
+    if database is None:
+        return False
+    if database != reader.info.dbname:
+        logger.warning(
+            "replication slot %s is left on the source: it is %s",
+            slot,
+            f"of database {database}" if database else "a physical one",
+        )
         return False
     try:
         reader.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (slot,))
     except psycopg.errors.ObjectInUse as exc:
         raise SourceError(
-            f"replication slot {slot} is in use by process {row[0]} of the source",
-            hint="Stop the pgcopydb that receives from it, then clean up again; "
-            f"or end it with SELECT pg_terminate_backend({row[0]}).",
+            f"{exc.diag.message_primary} of the source",
+            hint="Stop the pgcopydb that receives from it, then clean up again; or end that process with "
+            "pg_terminate_backend.",
         ) from exc
     except psycopg.Error as exc:
         raise classify(Side.SOURCE, exc, f"dropping slot {slot}") from exc

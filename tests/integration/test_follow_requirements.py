@@ -114,7 +114,7 @@ def test_a_plugin_that_is_not_installed(servers: Servers, pgcopydb: Command, wor
     ):
         source.execute(TABLE)
         pair = DbPair(source, target)
-        log = refused(pgcopydb, pair, workdir_path, 6, "--plugin", "wal2json", env=uris(pair))
+        log = refused(pgcopydb, pair, workdir_path, 4, "--plugin", "wal2json", env=uris(pair))
         assert "wal2json" in log
         assert "test_decoding" in log
 

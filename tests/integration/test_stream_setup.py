@@ -1,0 +1,210 @@
+"""What stands in the way of following changes is said before anything is made, and nothing is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from tests.fix_command import Command
+from tests.fix_servers import Database, DbPair, Servers, fresh_database
+from tests.fix_wal2json import require_wal2json
+from tests.integration.test_bad_input import assert_one_clear_line
+from tests.integration.test_follow import drop_progress, nothing_left, uris
+from tests.wait import wait_until
+
+ONLY_PGOUTPUT = {"options": "-c output_plugin_libraries=pgoutput"}
+SLOTS = "SELECT slot_name FROM pg_replication_slots"
+
+
+@pytest.fixture
+def pair(servers: Servers) -> Iterator[DbPair]:
+    with (
+        fresh_database(servers.get(15), "source") as source,
+        fresh_database(servers.get(17, "target"), "target") as target,
+    ):
+        source.execute("CREATE TABLE t (i int PRIMARY KEY, t text)")
+        yield DbPair(source, target)
+        drop_progress(target)
+
+
+@pytest.fixture
+def limited(pair: DbPair) -> Iterator[DbPair]:
+    """Sides of a role that may log in, with its own table on the source."""
+    for database in (pair.source, pair.target):
+        database.execute("CREATE ROLE limited LOGIN")
+    yield pair
+    for database in (pair.source, pair.target):
+        database.execute("DROP OWNED BY limited; DROP ROLE limited")
+
+
+def as_limited(pair: DbPair, side: str) -> dict[str, str]:
+    env = uris(pair)
+    name = f"PGCOPYDB_{side.upper()}_PGURI"
+    return {**env, name: make_conninfo(env[name], user="limited")}
+
+
+def refused(
+    pgcopydb: Command,
+    env: dict[str, str],
+    workdir: Path,
+    code: int,
+    *words: str,
+    options: tuple[str, ...] = (),
+    hint: bool = True,
+) -> str:
+    done = pgcopydb.run("stream", "setup", "--dir", workdir, *options, env=env, check=False)
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    if hint:
+        assert_one_clear_line(done.stderr, *words)
+    assert not (workdir / "stream.json").exists()
+    return done.stderr
+
+
+@pytest.mark.parametrize("database", ["", "postgres"])
+def test_a_slot_of_that_name(database: str, pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """Nobody drops the slot of another database for want of a better name."""
+    elsewhere = Database(pair.source.cluster, database or pair.source.name)
+    elsewhere.execute("SELECT pg_create_logical_replication_slot('pgcopydb', 'pgoutput')")
+    try:
+        stderr = refused(pgcopydb, uris(pair), workdir_path, 6, "slot pgcopydb exists on the source already")
+        assert "--slot-name" in stderr
+        removed = pgcopydb.run("stream", "cleanup", "--dir", workdir_path, env=uris(pair)).stdout
+        assert ("slot pgcopydb" in removed) == (not database)
+        assert pair.source.fetch(SLOTS) == ([("pgcopydb",)] if database else [])
+    finally:
+        elsewhere.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+
+
+@pytest.mark.parametrize("plugin", ["auto", "wal2json", "pgoutput"])
+def test_a_role_without_replication(plugin: str, limited: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    limited.source.execute(f"GRANT CREATE ON DATABASE {limited.source.name} TO limited")
+    env = as_limited(limited, "source")
+    options = ("--plugin", plugin)
+    stderr = refused(pgcopydb, env, workdir_path, 6, "cannot connect to the source", options=options)
+    assert 'ALTER ROLE "limited" REPLICATION' in stderr
+    nothing_left(limited)
+
+
+def test_a_role_that_may_not_make_the_sentinel(limited: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    limited.source.execute("ALTER ROLE limited REPLICATION")
+    stderr = refused(pgcopydb, as_limited(limited, "source"), workdir_path, 6, "schema pgcopydb on the source")
+    assert f'GRANT CREATE ON DATABASE "{limited.source.name}" TO "limited"' in stderr
+    nothing_left(limited)
+
+
+def test_a_target_that_does_not_allow_it(limited: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    stderr = refused(pgcopydb, as_limited(limited, "target"), workdir_path, 7, "schema pgcopydb on the target")
+    assert f'GRANT CREATE ON DATABASE "{limited.target.name}" TO "limited"' in stderr
+    nothing_left(limited)
+
+
+def test_a_target_that_does_not_answer(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    env = {**uris(pair), "PGCOPYDB_TARGET_PGURI": make_conninfo(pair.target.dsn, port="1")}
+    refused(pgcopydb, env, workdir_path, 7, "cannot connect to the target")
+    nothing_left(pair)
+
+
+def test_an_origin_of_that_name(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """It may be that of a migration to another database of the cluster, which must not lose it."""
+    pair.target.execute("SELECT pg_replication_origin_create('pgcopydb')")
+    refused(pgcopydb, uris(pair), workdir_path, 3, "origin pgcopydb is on the target already")
+    assert "origin pgcopydb is left" in pgcopydb.run("stream", "cleanup", "--dir", workdir_path, env=uris(pair)).stderr
+    assert pair.target.fetch("SELECT roname FROM pg_replication_origin") == [("pgcopydb",)]
+
+
+def test_a_sentinel_of_another_migration(pair: DbPair, pgcopydb: Command, workdir_path: Path, tmp_path: Path) -> None:
+    pgcopydb.run("stream", "setup", "--dir", workdir_path, env=uris(pair))
+    options = ("--slot-name", "second", "--origin", "second")
+    refused(pgcopydb, uris(pair), tmp_path / "second", 3, "sentinel", options=options)
+    removed = pgcopydb.run("stream", "cleanup", "--dir", tmp_path / "second", *options, env=uris(pair), check=False)
+    assert "Removed nothing" in removed.stdout
+    assert pair.source.fetch("SELECT count(*) FROM pgcopydb.sentinel") == [(1,)]
+    removed = pgcopydb.run("stream", "cleanup", "--dir", workdir_path, env=uris(pair))
+    nothing_left(pair)
+
+
+def test_an_end_position_in_the_past(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    refused(pgcopydb, uris(pair), workdir_path, 1, "--endpos 0/10 ", options=("--endpos", "0/10"))
+    nothing_left(pair)
+
+
+def test_a_plugin_that_is_not_allowed(servers: Servers, pgcopydb: Command, workdir_path: Path) -> None:
+    """And what is taken when there is a choice. 18.6 has the setting."""
+    with (
+        fresh_database(servers.get(18), "source") as source,
+        fresh_database(servers.get(18, "target"), "target") as target,
+    ):
+        pair = DbPair(source, target)
+        env = {**uris(pair), "PGCOPYDB_SOURCE_PGURI": make_conninfo(source.dsn, **ONLY_PGOUTPUT)}
+        for plugin in ("wal2json", "test_decoding"):
+            stderr = refused(pgcopydb, env, workdir_path, 6, plugin, options=("--plugin", plugin))
+            assert "output_plugin_libraries = pgoutput, " in stderr
+        nothing_left(pair)
+        described = pgcopydb.run("stream", "setup", "--dir", workdir_path, env=env).stdout
+        assert "pgoutput" in described
+        pgcopydb.run("stream", "cleanup", "--dir", workdir_path, env=env)
+        nothing_left(pair)
+
+
+def test_transactions_that_have_been_open_for_long(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """A new slot waits for them: that is no reason to take another plugin than the one that was asked for."""
+    require_wal2json(pair.source.cluster)
+    with pair.source.connect(autocommit=False) as other:
+        other.execute("INSERT INTO t VALUES (1)")
+        stderr = refused(pgcopydb, uris(pair), workdir_path, 6, "open for long", options=("--plugin", "wal2json"))
+        assert "pg_stat_activity" in stderr
+        process = pgcopydb.start("stream", "setup", "--plugin", "test_decoding", "--dir", workdir_path, env=uris(pair))
+        wait_until(lambda: "The slot waits" in pgcopydb.log_of(process), 30, "it to say what it waits for")
+        other.commit()
+    assert process.wait(30) == 0, pgcopydb.log_of(process)
+    pgcopydb.run("stream", "cleanup", "--dir", workdir_path, env=uris(pair))
+
+
+def test_a_wal2json_that_loses_values(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    require_wal2json(pair.source.cluster)
+    pair.source.execute("CREATE TABLE floats (i int PRIMARY KEY, f float8)")
+    options = ("--plugin", "wal2json")
+    stderr = refused(pgcopydb, uris(pair), workdir_path, 6, "wal2json", "NaN", options=options)
+    assert "--wal2json-lossy-nan" in stderr
+    nothing_left(pair)
+    pgcopydb.run("stream", "setup", "--dir", workdir_path, *options, "--wal2json-lossy-nan", env=uris(pair))
+    pgcopydb.run("stream", "cleanup", "--dir", workdir_path, env=uris(pair))
+    nothing_left(pair)
+
+
+STEPS = ("stream.before_slot", "stream.after_slot", "stream.after_origin")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_fails_leaves_nothing(step: str, pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    env = {**uris(pair), "PGCOPYDB_FAILPOINTS": f"{step}=error"}
+    refused(pgcopydb, env, workdir_path, 12, step, options=("--plugin", "pgoutput"), hint=False)
+    nothing_left(pair)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_was_killed_goes_on_or_goes_away(step: str, pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """Cleaning up says what it removed, and can be done again."""
+    setup = ("stream", "setup", "--plugin", "pgoutput", "--dir", str(workdir_path))
+    cleanup = ("stream", "cleanup", "--dir", str(workdir_path))
+    made = [
+        "Removed replication slot pgcopydb on the source",
+        "Removed publication pgcopydb on the source",
+        "Removed publication pgcopydb_insert on the source",
+        "Removed schema pgcopydb on the source",
+        "Removed replication origin pgcopydb on the target",
+        "Removed schema pgcopydb on the target",
+        f"Removed the files of changes in {workdir_path}/cdc",
+    ]
+    until = {"stream.before_slot": made[6:], "stream.after_slot": made[:3] + made[6:]}.get(step, made[:3] + made[4:])
+    for left in (made, until):
+        pgcopydb.run(*setup, env={**uris(pair), "PGCOPYDB_FAILPOINTS": f"{step}=kill"}, check=False)
+        if left is made:
+            pgcopydb.run(*setup, env=uris(pair))
+        assert pgcopydb.run(*cleanup, env=uris(pair)).stdout.splitlines() == left
+        nothing_left(pair)
+    assert pgcopydb.run(*cleanup, env=uris(pair)).stdout == "Removed nothing: there was nothing to remove\n"
