@@ -14,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Final
 
+from pgcopydb.daemon.change_file import recover
 from pgcopydb.daemon.control import SentinelControl, check_reached
 from pgcopydb.daemon.pgoutput import PgoutputReader
 from pgcopydb.daemon.pgoutput import stream_options as pgoutput_options
@@ -28,11 +29,12 @@ from pgcopydb.daemon.plugins import (
 )
 from pgcopydb.daemon.receive import Control, Receiver
 from pgcopydb.daemon.sentinel import Sentinel
-from pgcopydb.daemon.stream import Stream
+from pgcopydb.daemon.stream import Stream, load_stream
+from pgcopydb.daemon.timeline import check_history
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.replication import ReplicationSession
-from pgcopydb.runtime.errors import Kind, PgcopydbError, SourceError, StateError
+from pgcopydb.runtime.errors import Kind, PgcopydbError, SourceError
 from pgcopydb.runtime.retry import persist
 from pgcopydb.runtime.stop import Stop
 from pgcopydb.runtime.workdir import WorkDir
@@ -66,7 +68,12 @@ def receive_stage(source: Endpoint, sentinel: Sentinel, workdir: WorkDir, stream
     control = SentinelControl(sentinel)
     receiver = Receiver(workdir.changes, stream.timeline, stream.segment_size, stream.consistent_point)
     with workdir.lock(SERVICE):
-        persist(lambda: _receive(source, control, receiver, stream, stop), what="receiving changes", stop=stop)
+        persist(
+            # Read again each time: the source may have come to another timeline.
+            lambda: _receive(source, control, receiver, load_stream(workdir), stop, workdir),
+            what="receiving changes",
+            stop=stop,
+        )
     check_reached(receiver.reached)
     logger.info("Received everything up to %s: %d transactions", control.endpos, receiver.transactions)
 
@@ -104,10 +111,24 @@ def print_stage(source: Endpoint, sentinel: Sentinel, stream: Stream, stop: Stop
     _receive(source, control, printer, stream, stop)
 
 
-def _receive(source: Endpoint, control: SentinelControl, receiver: Receiver, stream: Stream, stop: Stop) -> None:
+def _receive(
+    source: Endpoint,
+    control: SentinelControl,
+    receiver: Receiver,
+    stream: Stream,
+    stop: Stop,
+    workdir: WorkDir | None = None,
+) -> None:
     control.open()
     with ReplicationSession(source.info, source.title(SERVICE)) as session, stop.on_fast_stop(session.hang_up):
-        _check_server(session, stream)
+        kept = recover(workdir.changes).position if workdir is not None else Lsn()
+        here = check_history(session, stream, max(kept, control.replayed, stream.consistent_point))
+        if here != stream:
+            logger.warning("The source is on timeline %d now, with everything that was received", here.timeline)
+            if workdir is not None:
+                # Before anything is received on it.
+                here.save(workdir)
+        receiver.timeline = here.timeline
         logger.info("Receiving changes of slot %s (%s)", stream.slot, stream.plugin)
         try:
             receiver.run(session, stream.slot, stream_options(stream), message_reader(stream.plugin), stop, control)
@@ -123,13 +144,3 @@ def _in_use(error: SourceError) -> PgcopydbError:
         kind=Kind.RETRY,
         sqlstate=error.sqlstate,
     )
-
-
-def _check_server(session: ReplicationSession, stream: Stream) -> None:
-    identity = session.identify()
-    if identity.system != stream.system:
-        raise StateError(
-            f"the source is another cluster (system identifier {identity.system}) than the slot was made on"
-            f" ({stream.system})",
-            hint="Check --source. A copy of the cluster that was restored elsewhere has other changes.",
-        )
