@@ -15,7 +15,7 @@ from typing import Final
 import orjson
 
 from pgcopydb.apply.already_copied import AlreadyCopied
-from pgcopydb.apply.prune import prune
+from pgcopydb.apply.prune import check_not_behind, prune
 from pgcopydb.apply.replay import Counts, OnConflict, Replay
 from pgcopydb.apply.sql_reader import SqlReader
 from pgcopydb.daemon.control import REPORT_SECONDS, Reports, check_reached
@@ -78,6 +78,7 @@ class Stage:
                 progress = Progress(self.stream.origin, self.stream.tracking)
                 replay = Replay(connection, progress, reader, self.on_conflict, self.counts, copied)
                 replay.begin()
+                check_not_behind(self.workdir.changes, replay.position)
                 logger.info("Applying changes from %s on", replay.position)
                 self._loop(replay, watch)
         finally:

@@ -2,19 +2,25 @@
 
 A file is needed as long as the target may have to begin in it again: it holds a transaction, or the begin of one, that
 is not durable there. The last SQL file and the change file that it is made of are always kept, because transform and
-receive find there where they were.
+receive find there where they were. Which commit was the last one in a file that was removed is kept in ``removed``: a
+target that has gone back behind it, to a backup or a standby that lagged, cannot be brought forward any more.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
+from pgcopydb.apply.sql_lines import Mark, read_mark
 from pgcopydb.apply.sql_reader import first_file
-from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL
+from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL, lines_backwards
 from pgcopydb.daemon.tail import files_of
 from pgcopydb.postgres.lsn import Lsn
-from pgcopydb.runtime.durable import disk_errors
+from pgcopydb.runtime.durable import disk_errors, write_atomic
+from pgcopydb.runtime.errors import CorruptState, StateError
 from pgcopydb.runtime.failpoint import failpoint
+
+_REMOVED: Final = "removed"
 
 
 def prunable(folder: Path, segment_size: int, durable: Lsn) -> list[Path]:
@@ -37,8 +43,44 @@ def prunable(folder: Path, segment_size: int, durable: Lsn) -> list[Path]:
 def prune(folder: Path, segment_size: int, durable: Lsn) -> list[Path]:
     """Remove them; which they were."""
     found = prunable(folder, segment_size, durable)
+    with disk_errors(folder / _REMOVED, "reading files to remove"):
+        last = next(filter(None, (_last_commit(path) for path in reversed(found) if path.name.endswith(SQL))), Lsn())
+    if last > last_removed(folder):
+        write_atomic(folder / _REMOVED, f"{last}\n".encode())
     for path in found:
         failpoint("prune.before_remove")
         with disk_errors(path, "removing"):
             path.unlink(missing_ok=True)
     return found
+
+
+def last_removed(folder: Path) -> Lsn:
+    """Where the last transaction was committed whose file is gone; 0/0 when none is."""
+    path = folder / _REMOVED
+    if not path.exists():
+        return Lsn()
+    with disk_errors(path, "reading"):
+        text = path.read_text(encoding="ascii", errors="replace").strip()
+    try:
+        return Lsn.parse(text)
+    except ValueError as exc:
+        raise CorruptState(f"{path} does not hold a position: {exc}", hint="Was it edited?") from exc
+
+
+def check_not_behind(folder: Path, applied: Lsn) -> None:
+    """Raises ``StateError`` when the target has everything up to ``applied`` and needs files that are removed."""
+    last = last_removed(folder)
+    if applied < last:
+        raise StateError(
+            f"the target is at {applied}, and it was at {last} before: it was restored, or a standby took over without"
+            " the last transactions; the files of changes in between are removed",
+            hint="Begin again with a new slot and a new copy. --keep-files keeps all files for such a case.",
+        )
+
+
+def _last_commit(path: Path) -> Lsn | None:
+    for _, line in lines_backwards(path):
+        mark = read_mark(line)
+        if mark is not None and mark.mark is Mark.COMMIT:
+            return mark.lsn
+    return None

@@ -113,7 +113,7 @@ def segment_to_write(folder: Path, wanted: Segment) -> Segment:
     published = sorted(folder.glob(f"*{JSON}"))
     if not published:
         return wanted
-    for start, line in _lines_backwards(published[-1]):
+    for start, line in lines_backwards(published[-1]):
         action, lsn = _read_head(published[-1], start, line)
         if action == "X":
             return Segment(wanted.timeline, lsn.value // wanted.size, wanted.size)
@@ -147,7 +147,7 @@ def recover(folder: Path) -> Recovered:
 
 def _cut_torn_line(path: Path) -> None:
     with path.open("rb+") as file:
-        for start, line in _lines_backwards(path):
+        for start, line in lines_backwards(path):
             if not line.endswith(b"\n"):
                 file.truncate(start)
             break
@@ -158,7 +158,7 @@ def _cut_torn_line(path: Path) -> None:
 def _last_boundary(path: Path) -> tuple[Lsn, bool]:
     """Position of the last line that ends a transaction (0/0 when none does), and whether one begins behind it."""
     opened = False
-    for start, line in _lines_backwards(path):
+    for start, line in lines_backwards(path):
         action, lsn = _read_head(path, start, line)
         if action in _POSITIONS:
             return lsn, opened
@@ -177,7 +177,7 @@ def _read_head(path: Path, start: int, line: bytes) -> tuple[str, Lsn]:
         ) from exc
 
 
-def _lines_backwards(path: Path) -> Iterator[tuple[int, bytes]]:
+def lines_backwards(path: Path) -> Iterator[tuple[int, bytes]]:
     """Lines from the last to the first, with where each begins. Memory: a block and the longest line."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)

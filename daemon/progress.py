@@ -73,7 +73,10 @@ class Progress:
     def statement(self, position: Lsn, committed: str | None) -> str:
         """What records within a transaction that it brings the target to ``position``."""
         timestamp = quote_literal(committed or "epoch")
-        origin = f"SELECT pg_catalog.pg_replication_origin_xact_setup('{position}', {timestamp});"
+        # A transaction that writes nothing has no commit to move the origin with; one with a number has.
+        origin = (
+            f"SELECT pg_catalog.pg_replication_origin_xact_setup('{position}', {timestamp}), pg_catalog.txid_current();"
+        )
         row = (
             f"UPDATE pgcopydb.progress SET lsn = '{position}', committed = {timestamp}"  # noqa: S608  literals
             f" WHERE origin = {quote_literal(self.origin)};"

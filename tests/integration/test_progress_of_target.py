@@ -48,11 +48,11 @@ def endpoint(target: Database) -> Endpoint:
     return Endpoint(ConnInfo.parse(Side.TARGET, target.dsn), "progress")
 
 
-def replay_lines(target: Database, progress: Progress) -> None:
+def replay_lines(target: Database, progress: Progress, lines: bytes = LINES) -> None:
     """Foreign keys fire, as for a role that may not switch them off."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb"), endpoint(target).connect("apply") as connection:
-        os.write(writing, LINES)
+        os.write(writing, lines)
         os.close(writing)
         replay = Replay(connection, progress, PipeReader(reading), OnConflict.ERROR)
         replay.begin()
@@ -72,6 +72,15 @@ def test_a_commit_that_fails_does_not_move_it(target: Database) -> None:
     target.execute("INSERT INTO parent VALUES (99)")
     replay_lines(target, progress)
     assert target.fetch("SELECT * FROM child") == [(1, 99)]
+    with endpoint(target).connect("look") as connection:
+        assert progress.durable(connection) == Lsn.parse("0/1000040")
+
+
+def test_a_transaction_without_a_statement_moves_it(target: Database) -> None:
+    with endpoint(target).connect("setup") as connection:
+        progress = create_progress(connection, target.name, START)
+    empty = b"".join(line for line in LINES.splitlines(keepends=True) if b"INSERT" not in line)
+    replay_lines(target, progress, empty)
     with endpoint(target).connect("look") as connection:
         assert progress.durable(connection) == Lsn.parse("0/1000040")
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from pgcopydb.apply.prune import prunable, prune
+from pgcopydb.apply.prune import check_not_behind, last_removed, prunable, prune
 from pgcopydb.apply.sql_lines import Mark, mark_line
 from pgcopydb.apply.sql_reader import SqlReader, Transaction
 from pgcopydb.daemon.change_file import change_line
 from pgcopydb.daemon.segments import Segment
 from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.runtime.errors import StateError
 
 SIZE = 1 << 20
 
@@ -68,7 +69,7 @@ def test_what_can_go(folder: Path, durable: Lsn, first_kept: int) -> None:
     before = behind(folder, durable)
     assert numbers(prunable(folder, SIZE, durable)) == expected
     assert numbers(prune(folder, SIZE, durable)) == expected
-    assert len(list(folder.iterdir())) == 10 - len(expected)
+    assert len(list(folder.glob("*.*"))) == 10 - len(expected)
     assert behind(folder, durable) == before
     assert prune(folder, SIZE, durable) == []
 
@@ -83,6 +84,17 @@ def behind(folder: Path, durable: Lsn) -> list[Lsn]:
             found.append(unit.commit)
     reader.close()
     return found
+
+
+def test_a_target_that_has_gone_back_behind_what_was_removed(folder: Path) -> None:
+    check_not_behind(folder, Lsn())
+    prune(folder, SIZE, at(8, 50))
+    assert last_removed(folder) == at(5, 200), "the transaction that ends in 8 begins in 6"
+    prune(folder, SIZE, at(9, 0))
+    assert last_removed(folder) == at(8, 100)
+    check_not_behind(folder, at(8, 100))
+    with pytest.raises(StateError, match="it was restored"):
+        check_not_behind(folder, at(8, 99))
 
 
 def test_a_change_file_stays_until_its_sql_file_is_complete(folder: Path) -> None:
