@@ -15,6 +15,7 @@ from typing import Final
 import orjson
 
 from pgcopydb.apply.already_copied import AlreadyCopied
+from pgcopydb.apply.conflicts import ConflictFile
 from pgcopydb.apply.prune import check_not_behind, prune
 from pgcopydb.apply.replay import Counts, OnConflict, Replay
 from pgcopydb.apply.sql_reader import SqlReader
@@ -77,6 +78,7 @@ class Stage:
             ):
                 progress = Progress(self.stream.origin, self.stream.tracking)
                 replay = Replay(connection, progress, reader, self.on_conflict, self.counts, copied)
+                replay.keep_conflicts = ConflictFile(self.workdir.conflicts).add
                 replay.begin()
                 check_not_behind(self.workdir.changes, replay.position)
                 logger.info("Applying changes from %s on", replay.position)

@@ -24,6 +24,8 @@ from pgcopydb.runtime.watch import wait_for_any
 _CHUNK_BYTES: Final = 1 << 18
 _SHOWN: Final = 300
 _LONGEST_WAIT: Final = 30.0
+_KEPT_CONFLICTS: Final = 1000
+"""Of one transaction, which may have any number of them."""
 _GOOD: Final = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 _SCHEMA_STATES: Final = frozenset({"42703", "42P01", "42804", "3F000"})
 
@@ -46,11 +48,13 @@ class Conflict:
 
 @dataclass(slots=True)
 class Executor:
-    """Runs lines in one session. ``rows``: how many rows were touched."""
+    """Runs lines in one session. ``rows``: how many rows were touched. ``conflicts``: the first ones of
+    ``conflict_count``."""
 
     connection: Connection
     rows: int = 0
     conflicts: list[Conflict] = field(default_factory=list)
+    conflict_count: int = 0
 
     def run(self, lines: Iterable[bytes]) -> None:
         """Raises ``StatementFailed``, with ``Kind.RETRY`` when the same may succeed later."""
@@ -96,7 +100,9 @@ class Executor:
         found = result.command_tuples or 0
         self.rows += found
         if found != expected:
-            self.conflicts.append(Conflict(_shown(line), expected, found))
+            self.conflict_count += 1
+            if len(self.conflicts) < _KEPT_CONFLICTS:
+                self.conflicts.append(Conflict(_shown(line), expected, found))
 
     def _send(self, text: bytes) -> None:
         pgconn = self.connection.pgconn

@@ -9,14 +9,14 @@ committed up to there, on its disk. The target passes through a subset of the so
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
 from typing import Final, Protocol
 
 from pgcopydb.apply.already_copied import AlreadyCopied
-from pgcopydb.apply.execute import Executor, StatementFailed
+from pgcopydb.apply.execute import Conflict, Executor, StatementFailed
 from pgcopydb.apply.sql_reader import Position, Transaction
 from pgcopydb.daemon.progress import Progress
 from pgcopydb.postgres.classify import server_errors
@@ -75,6 +75,7 @@ class Replay:
     on_conflict: OnConflict
     counts: Counts = field(default_factory=Counts)
     copied: AlreadyCopied = field(default_factory=lambda: AlreadyCopied({}))
+    keep_conflicts: Callable[[Transaction, Sequence[Conflict]], None] = lambda _transaction, _conflicts: None
     position: Lsn = field(default_factory=Lsn)
     durable: Lsn = field(default_factory=Lsn)
     committed: str | None = None
@@ -167,7 +168,7 @@ class Replay:
         self.committed = last.timestamp
         self.counts.transactions += len(group)
         self.counts.rows += executor.rows
-        self.counts.conflicts += len(executor.conflicts)
+        self.counts.conflicts += executor.conflict_count
 
     def _report(self, executor: Executor, group: Sequence[Transaction]) -> None:
         last = group[-1]
@@ -179,3 +180,7 @@ class Replay:
             )
         for conflict in executor.conflicts:
             logger.warning("conflict in transaction %s at %s: %s", last.xid, last.commit, conflict)
+        more = executor.conflict_count - len(executor.conflicts)
+        if more:
+            logger.warning("%d more conflicts in transaction %s at %s", more, last.xid, last.commit)
+        self.keep_conflicts(last, executor.conflicts)

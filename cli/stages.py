@@ -13,6 +13,7 @@ from typing import Final
 
 import orjson
 
+from pgcopydb.apply.conflicts import ConflictFile
 from pgcopydb.apply.replay import OnConflict
 from pgcopydb.bootstrap.after_follow import finish_sequences, finish_views
 from pgcopydb.daemon.backlog import transactions_between
@@ -142,7 +143,8 @@ def finish(following: Following, stream: Stream, supervisor: Supervisor, *, sequ
 
 def _say_result(following: Following, endpos: Lsn, replayed: Lsn) -> None:
     result = orjson.loads(following.workdir.apply_result.read_bytes())
-    conflicts = int(result["conflicts"])
+    # Of all processes that applied, this run's or not.
+    conflicts = ConflictFile(following.workdir.conflicts).count()
     with following.source.connect_patiently("lag", following.stop) as source:
         lag = wal_position(source).bytes_since(replayed)
     logger.info(
@@ -160,5 +162,5 @@ def _say_result(following: Following, endpos: Lsn, replayed: Lsn) -> None:
     if conflicts:
         raise PgcopydbError(
             f"{conflicts} changes did not find the rows on the target that they found on the source",
-            hint="The log names each; compare both sides with `pgcopydb compare data`.",
+            hint=f"{following.workdir.conflicts} names them; compare both sides with `pgcopydb compare data`.",
         )

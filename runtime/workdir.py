@@ -83,6 +83,11 @@ class WorkDir:
         return self.top / "apply.json"
 
     @property
+    def conflicts(self) -> Path:
+        """Changes that did not find their rows on the target, a line each."""
+        return self.top / "conflicts.jsonl"
+
+    @property
     def summary(self) -> Path:
         return self.top / "summary.json"
 
@@ -118,6 +123,7 @@ class WorkDir:
             self.apply_result.unlink(missing_ok=True)
             self.read_at.unlink(missing_ok=True)
             self.unpublished.unlink(missing_ok=True)
+            self.conflicts.unlink(missing_ok=True)
             for path in files:
                 path.unlink()
         return found

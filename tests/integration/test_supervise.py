@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from tests.fix_command import Command
@@ -42,13 +43,20 @@ def stage_of(process: subprocess.Popen[bytes], name: str) -> int:
     return 0
 
 
+def running_stage(process: subprocess.Popen[bytes], name: str) -> int:
+    """Its pid, which is safe to send a signal to."""
+    return wait_until(lambda: stage_of(process, name), 30, f"stage {name} to run")
+
+
 def is_halted(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("T")
 
 
-def follow(pgcopydb: Command, pair: DbPair, workdir: Path, failpoints: str = "") -> subprocess.Popen[bytes]:
+def follow(
+    pgcopydb: Command, pair: DbPair, workdir: Path, *options: str, failpoints: str = ""
+) -> subprocess.Popen[bytes]:
     env = {**uris(pair), "PGCOPYDB_FAILPOINTS": failpoints}
-    process = pgcopydb.start("clone", "--follow", "--plugin", "test_decoding", "--dir", workdir, env=env)
+    process = pgcopydb.start("clone", "--follow", "--plugin", "test_decoding", "--dir", workdir, *options, env=env)
     wait_until(lambda: applying(pair) or process.poll() is not None, 60, "changes to be applied")
     return process
 
@@ -63,7 +71,7 @@ def test_a_stage_that_somebody_stops_before_the_end_position(
     process = follow(pgcopydb, pair, workdir_path)
     ahead = pair.source.fetch("SELECT (pg_current_wal_flush_lsn() + 1000000)::text")[0][0]
     pgcopydb.run("stream", "sentinel", "set", "endpos", ahead, "--dir", workdir_path, env=uris(pair))
-    stopped = stage_of(process, "apply")
+    stopped = running_stage(process, "apply")
     os.kill(stopped, signal.SIGTERM)
     wait_until(lambda: stage_of(process, "apply") not in {0, stopped}, 30, "the stage to be started again")
     pair.source.execute(ROWS.format(1, 1000))
@@ -73,21 +81,21 @@ def test_a_stage_that_somebody_stops_before_the_end_position(
 
 
 def test_an_end_position_that_is_moved_while_a_stage_ends(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
-    process = follow(pgcopydb, pair, workdir_path, "replay.at_endpos=stop")
+    process = follow(pgcopydb, pair, workdir_path, failpoints="replay.at_endpos=stop")
     pair.source.execute(ROWS.format(1, 10))
     end_here(pgcopydb, pair, workdir_path)
-    wait_until(lambda: is_halted(stage_of(process, "apply")), 30, "the end of applying")
+    wait_until(lambda: is_halted(running_stage(process, "apply")), 30, "the end of applying")
     wait_until(lambda: stage_of(process, "receive") == 0, 30, "the end of receiving")
     pair.source.execute(ROWS.format(11, 20))
     endpos = end_here(pgcopydb, pair, workdir_path)
     wait_until(lambda: str(sentinel(pair)["write_lsn"]) == str(endpos), 30, "the rest to be received")
     wait_until(lambda: stage_of(process, "receive") == 0, 30, "the end of receiving once more")
-    halted = stage_of(process, "apply")
+    halted = running_stage(process, "apply")
     os.kill(halted, signal.SIGCONT)
     wait_until(lambda: process.poll() is not None or stage_of(process, "apply") not in {0, halted}, 30, "what follows")
     assert process.poll() is None, "the rest was not applied"
-    wait_until(lambda: is_halted(stage_of(process, "apply")), 30, "the end of applying once more")
-    os.kill(stage_of(process, "apply"), signal.SIGCONT)
+    wait_until(lambda: is_halted(running_stage(process, "apply")), 30, "the end of applying once more")
+    os.kill(running_stage(process, "apply"), signal.SIGCONT)
     assert process.wait(60) == 0, pgcopydb.log_of(process)
     assert count(pair) == 20
 
@@ -103,3 +111,21 @@ def test_an_interrupt_while_a_statement_waits_for_a_lock(pair: DbPair, pgcopydb:
         assert process.wait(20) != 0
     pgcopydb.run("follow", "--dir", workdir_path, "--endpos", current(pair), env=uris(pair))
     assert count(pair) == 10
+
+
+def test_a_conflict_that_an_earlier_process_met(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """Accepted and logged; the end is no success all the same."""
+    pair.source.execute(ROWS.format(1, 3))
+    process = follow(pgcopydb, pair, workdir_path, "--on-conflict", "warn")
+    pair.target.execute("DELETE FROM t WHERE i < 3")
+    pair.source.execute("BEGIN; UPDATE t SET f = 'x' WHERE i = 1; DELETE FROM t WHERE i = 2; COMMIT")
+    pair.source.execute(ROWS.format(4, 4))
+    wait_until(lambda: count(pair) == 2, 30, "the changes to be applied")
+    killed = running_stage(process, "apply")
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: stage_of(process, "apply") not in {0, killed}, 30, "the stage to be started again")
+    end_here(pgcopydb, pair, workdir_path)
+    assert process.wait(60) == 12
+    assert "2 changes did not find the rows" in pgcopydb.log_of(process)
+    kept = [orjson.loads(line) for line in (workdir_path / "conflicts.jsonl").read_bytes().splitlines()]
+    assert [(each["expected"], each["found"]) for each in kept] == [(1, 0), (1, 0)]
