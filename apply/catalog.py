@@ -22,6 +22,8 @@ _EXACT: Final = (
 )  # fmt: skip
 """Types whose ``=`` tells apart whatever has another text."""
 _CATALOG: Final = "pg_catalog"
+_KEPT_TABLES: Final = 20_000
+"""More are asked for again: what is remembered is bounded."""
 
 _COLUMNS: Final = """
 SELECT a.attname,
@@ -146,6 +148,8 @@ class Catalogs:
         """Raises ``MissingTable``."""
         known = self._known.get(table)
         if known is None:
+            if len(self._known) >= _KEPT_TABLES:
+                self._known.clear()
             known = self._known[table] = self._ask(table)
         return known
 

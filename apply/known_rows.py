@@ -24,6 +24,8 @@ from pgcopydb.postgres.names import Name
 
 _FORMS: Final = 8
 """Forms that are kept of messages that begin alike."""
+_ALL_FORMS: Final = 4096
+"""Of all messages; those of further tables are decoded in full."""
 _UNCHANGED: Final = "unchanged-toast-datum"
 _NULL: Final = "NULL"
 
@@ -160,6 +162,7 @@ class TextMessages:
 
     def __init__(self) -> None:
         self._forms: dict[str, list[tuple[re.Pattern[str], KnownForm]]] = {}
+        self._count = 0
 
     def find(self, message: bytes) -> tuple[KnownForm, Literals] | None:
         text = orjson.loads(message)
@@ -174,13 +177,20 @@ class TextMessages:
         return None
 
     def learn(self, message: bytes, form: KnownForm) -> None:
+        if self._count >= _ALL_FORMS:
+            return
         text = orjson.loads(message)
-        forms = self._forms.setdefault(_beginning(text), [])
-        if len(forms) < _FORMS:
+        forms = self._forms.get(_beginning(text))
+        if forms is None:
+            # A pattern costs as much as some dozens of rows do without: it is made when a second one comes.
+            self._forms[_beginning(text)] = []
+        elif len(forms) < _FORMS:
             forms.append((row_pattern(text), form))
+            self._count += 1
 
     def forget(self) -> None:
         self._forms.clear()
+        self._count = 0
 
 
 def _beginning(text: str) -> str:
@@ -239,7 +249,8 @@ class JsonMessages(Generic[C]):
         return form, values
 
     def learn(self, message: bytes, form: KnownForm) -> None:
-        self._forms[_columns_of(self._read(message))] = form
+        if len(self._forms) < _ALL_FORMS:
+            self._forms[_columns_of(self._read(message))] = form
 
     def forget(self) -> None:
         self._forms.clear()

@@ -63,6 +63,7 @@ class PipeReader:
     descriptor: int
     ended: bool = False
     _pending: bytearray = field(default_factory=bytearray)
+    _searched: int = 0
     _begin: MarkLine | None = None
     _lines: list[bytes] = field(default_factory=list)
     _size: int = 0
@@ -74,11 +75,13 @@ class PipeReader:
     def next(self) -> Transaction | Position | None:
         """None when no more is there yet, or at the end."""
         while True:
-            end = self._pending.find(b"\n") + 1
+            end = self._pending.find(b"\n", self._searched) + 1
             if end == 0:
+                self._searched = len(self._pending)
                 if not self._fill():
                     return None
                 continue
+            self._searched = 0
             line = bytes(self._pending[:end])
             del self._pending[:end]
             unit = self._take(line)

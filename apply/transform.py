@@ -9,7 +9,7 @@ What a target transaction is, is decided here: one for each of the source.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from pgcopydb.apply.changes import Action, RowChange, Truncate
@@ -73,7 +73,7 @@ class Transformer:
     _merge: _Merge = field(default_factory=_Merge)
     _views: dict[Name, None] = field(default_factory=dict)
     _shapes: dict[tuple[Name, tuple[str, ...]], None] = field(default_factory=dict)
-    _truncate: tuple[str, Truncate] | None = None
+    _truncate: tuple[str, bool, dict[Name, None]] | None = None
 
     def forget(self) -> None:
         """The schema may have changed."""
@@ -175,25 +175,23 @@ class Transformer:
         for name in change.relations:
             self.facts(name)
         out = self._flush_merge()
-        if self._truncate is not None and self._truncate[0] == lsn:
-            earlier = self._truncate[1]
-            relations = (*earlier.relations, *(name for name in change.relations if name not in earlier.relations))
-            self._truncate = (lsn, Truncate(relations, earlier.restart_identity, earlier.cascade))
-            return out
-        out += self._flush_truncate()
-        self._truncate = (lsn, change)
+        if self._truncate is None or self._truncate[0] != lsn:
+            out += self._flush_truncate()
+            self._truncate = (lsn, change.restart_identity, {})
+        self._truncate[2].update(dict.fromkeys(change.relations))
         return out
 
     def _flush_truncate(self) -> bytes:
         if self._truncate is None:
             return b""
-        change, self._truncate = self._truncate[1], None
+        (_, restart, found), self._truncate = self._truncate, None
         # Each partition of the source is listed too, and may be left out for itself.
-        relations = tuple(name for name in change.relations if not self.facts(name).only_partitions)
+        relations = tuple(name for name in found if not self.facts(name).only_partitions)
         if not relations:
             return b""
         partitioned = [name for name in relations if self.facts(name).kind == _PARTITIONED]
-        return f"{truncate_statement(replace(change, relations=relations), partitioned)}\n".encode()
+        change = Truncate(relations, restart_identity=restart, cascade=False)
+        return f"{truncate_statement(change, partitioned)}\n".encode()
 
     def _flush(self) -> bytes:
         return self._flush_truncate() + self._flush_merge()

@@ -181,20 +181,22 @@ def lines_backwards(path: Path) -> Iterator[tuple[int, bytes]]:
     """Lines from the last to the first, with where each begins. Memory: a block and the longest line."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
-        tail = b""
+        behind: list[bytes] = []  # of the line that goes on there, the last piece first
         while end > 0:
             start = max(0, end - _BLOCK_BYTES)
             file.seek(start)
-            tail = file.read(end - start) + tail
+            block = file.read(end - start)
             end = start
             # The first piece may be the rest of a line that begins further ahead.
-            first = 0 if start == 0 else tail.find(b"\n") + 1
+            first = 0 if start == 0 else block.find(b"\n") + 1
             if start > 0 and first == 0:
+                behind.append(block)
                 continue
-            position = start + len(tail)
-            *whole, torn = tail[first:].split(b"\n")
+            text = b"".join([block[first:], *reversed(behind)])
+            position = start + first + len(text)
+            *whole, torn = text.split(b"\n")
             for line in (torn, *(line + b"\n" for line in reversed(whole))):
                 position -= len(line)
                 if line:
                     yield position, line
-            tail = tail[:first]
+            behind = [block[:first]]

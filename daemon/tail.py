@@ -19,6 +19,7 @@ from pgcopydb.runtime.durable import disk_errors
 from pgcopydb.runtime.errors import CorruptState
 
 _BLOCK_BYTES: Final = 1 << 18
+_PIECE_BYTES: Final = 1 << 30
 
 
 def files_of(folder: Path, suffix: str, segment_size: int) -> dict[int, Path]:
@@ -47,6 +48,7 @@ class Tail:
     offset: int = 0
     name: str = ""
     _fd: int = field(default=-1, repr=False)
+    _searched: int = field(default=0, repr=False)
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -56,7 +58,7 @@ class Tail:
     def go_to(self, number: int, offset: int = 0) -> None:
         """Read on in the file of this segment, which may not be there yet."""
         self.close()
-        self.number, self.offset = number, offset
+        self.number, self.offset, self._searched = number, offset, 0
 
     def follow(self, switch: Lsn) -> None:
         """The file is closed, and says that the next one is that of this position."""
@@ -80,17 +82,33 @@ class Tail:
         """Some whole lines, or nothing when no more are there yet. Raises ``CorruptState`` for a lost file."""
         if self._fd < 0 and not self._open():
             return b""
-        size = _BLOCK_BYTES
         with disk_errors(self.folder / self.name, "reading"):
-            while True:
-                block = os.pread(self._fd, size, self.offset)
-                end = block.rfind(b"\n") + 1
-                if end:
-                    self.offset += end
-                    return block[:end]
-                if len(block) < size:
-                    return b""
-                size *= 4
+            block = os.pread(self._fd, _BLOCK_BYTES, self.offset)
+            end = block.rfind(b"\n") + 1
+            if not end and len(block) == _BLOCK_BYTES:
+                block = self._long_line()
+                end = len(block)
+        self.offset += end
+        return block[:end]
+
+    def _long_line(self) -> bytes:
+        """One that is longer than a block, alone; nothing while its end is not there."""
+        # A writer may take its time: what was searched is not searched again.
+        self._searched = max(self._searched, self.offset)
+        while block := os.pread(self._fd, _BLOCK_BYTES, self._searched):
+            end = block.find(b"\n") + 1
+            if end:
+                return self._between(self.offset, self._searched + end)
+            self._searched += len(block)
+        return b""
+
+    def _between(self, start: int, end: int) -> bytes:
+        pieces: list[bytes] = []
+        # One call of the system reads 2 GB at most.
+        while start < end and (piece := os.pread(self._fd, min(end - start, _PIECE_BYTES), start)):
+            pieces.append(piece)
+            start += len(piece)
+        return b"".join(pieces) if start == end else b""
 
     def _open(self) -> bool:
         files = files_of(self.folder, self.suffix, self.segment_size)
