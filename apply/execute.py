@@ -1,14 +1,14 @@
 """Run the lines of SQL files on the target, and hold what they did against what they should have done.
 
 Lines go to the server in large pieces, as they stand. What is true when ``run`` returns: each statement touched as many
-rows as on the source, or what differed is in ``conflicts``. Transactions are the caller's.
+rows as on the source, or ``differs`` was told which did not. Transactions are the caller's.
 """
 
 from __future__ import annotations
 
 import select
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import psycopg
@@ -24,8 +24,6 @@ from pgcopydb.runtime.watch import wait_for_any
 _CHUNK_BYTES: Final = 1 << 18
 _SHOWN: Final = 300
 _LONGEST_WAIT: Final = 30.0
-_KEPT_CONFLICTS: Final = 1000
-"""Of one transaction, which may have any number of them."""
 _GOOD: Final = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 _SCHEMA_STATES: Final = frozenset({"42703", "42P01", "42804", "3F000"})
 
@@ -48,13 +46,12 @@ class Conflict:
 
 @dataclass(slots=True)
 class Executor:
-    """Runs lines in one session. ``rows``: how many rows were touched. ``conflicts``: the first ones of
-    ``conflict_count``."""
+    """Runs lines in one session. ``rows``: how many rows were touched. ``differs`` may raise."""
 
     connection: Connection
+    differs: Callable[[Conflict], None]
     rows: int = 0
-    conflicts: list[Conflict] = field(default_factory=list)
-    conflict_count: int = 0
+    conflicts: int = 0
 
     def run(self, lines: Iterable[bytes]) -> None:
         """Raises ``StatementFailed``, with ``Kind.RETRY`` when the same may succeed later."""
@@ -77,6 +74,7 @@ class Executor:
 
     def _run_chunk(self, lines: list[bytes]) -> None:
         failed: StatementFailed | None = None
+        conflicts: list[Conflict] = []
         number = 0
         try:
             self._send(lines[0] if len(lines) == 1 else b"".join(lines))
@@ -84,7 +82,7 @@ class Executor:
                 if result.status not in _GOOD:
                     failed = self._refused(result, _shown(lines[number]) if number < len(lines) else "")
                 elif number < len(lines):
-                    self._check(lines[number], result)
+                    conflicts += self._check(lines[number], result)
                 number += 1
         except psycopg.Error as exc:
             raise classify(Side.TARGET, exc, "applying changes") from exc
@@ -92,17 +90,17 @@ class Executor:
             raise failed
         if number != len(lines):
             raise StatementFailed(f"the target answered {number} of {len(lines)} statements")
+        for conflict in conflicts:
+            self.conflicts += 1
+            self.differs(conflict)
 
-    def _check(self, line: bytes, result: pq.abc.PGresult) -> None:
+    def _check(self, line: bytes, result: pq.abc.PGresult) -> list[Conflict]:
         expected = expected_rows(line)
         if expected < 0:
-            return
+            return []
         found = result.command_tuples or 0
         self.rows += found
-        if found != expected:
-            self.conflict_count += 1
-            if len(self.conflicts) < _KEPT_CONFLICTS:
-                self.conflicts.append(Conflict(_shown(line), expected, found))
+        return [] if found == expected else [Conflict(_shown(line), expected, found)]
 
     def _send(self, text: bytes) -> None:
         pgconn = self.connection.pgconn

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 GROUP_BYTES: Final = 1 << 20
 GROUP_TRANSACTIONS: Final = 1000
+_KEPT_CONFLICTS: Final = 1000
+"""Of one transaction, which may have any number of them."""
 
 
 class OnConflict(StrEnum):
@@ -146,21 +148,24 @@ class Replay:
         try:
             self._run(group)
         except (StatementFailed, ConflictError) as error:
-            if error.kind is Kind.RETRY or len(group) == 1:
+            if error.kind is Kind.RETRY:
                 raise
             with server_errors(Side.TARGET, "rolling back"):
                 self.connection.rollback()
+            if len(group) == 1:
+                raise
             logger.debug("one by one, because of: %s", error)
             for transaction in group:
                 self._apply([transaction])
 
     def _run(self, group: Sequence[Transaction]) -> None:
-        executor = Executor(self.connection)
+        last = group[-1]
+        kept: list[Conflict] = []
+        executor = Executor(self.connection, lambda conflict: self._differs(conflict, group, kept))
         executor.command("BEGIN")
         executor.run(chain.from_iterable(self.copied.left(self.reader.statements(each), each.commit) for each in group))
-        last = group[-1]
-        if executor.conflicts:
-            self._report(executor, group)
+        if kept:
+            self._report(last, kept, executor.conflicts - len(kept))
         failpoint("replay.before_commit")
         executor.command(f"{self.progress.statement(last.commit, last.timestamp)} COMMIT")
         failpoint("replay.after_commit")
@@ -168,19 +173,23 @@ class Replay:
         self.committed = last.timestamp
         self.counts.transactions += len(group)
         self.counts.rows += executor.rows
-        self.counts.conflicts += executor.conflict_count
+        self.counts.conflicts += executor.conflicts
 
-    def _report(self, executor: Executor, group: Sequence[Transaction]) -> None:
+    def _differs(self, conflict: Conflict, group: Sequence[Transaction], kept: list[Conflict]) -> None:
+        """What is behind a conflict is not even sent, unless it is accepted."""
         last = group[-1]
         if self.on_conflict is OnConflict.ERROR or len(group) > 1:
             raise ConflictError(
-                f"transaction {last.xid} at {last.commit}: {executor.conflicts[0]}",
+                f"transaction {last.xid} at {last.commit}: {conflict}",
                 hint="The target's row is not what the source's history makes of it: was it written to by others? Mend "
                 "it and go on with --resume, or let such rows be with --on-conflict warn.",
             )
-        for conflict in executor.conflicts:
-            logger.warning("conflict in transaction %s at %s: %s", last.xid, last.commit, conflict)
-        more = executor.conflict_count - len(executor.conflicts)
+        if len(kept) < _KEPT_CONFLICTS:
+            kept.append(conflict)
+
+    def _report(self, transaction: Transaction, conflicts: Sequence[Conflict], more: int) -> None:
+        for conflict in conflicts:
+            logger.warning("conflict in transaction %s at %s: %s", transaction.xid, transaction.commit, conflict)
         if more:
-            logger.warning("%d more conflicts in transaction %s at %s", more, last.xid, last.commit)
-        self.keep_conflicts(last, executor.conflicts)
+            logger.warning("%d more conflicts in transaction %s at %s", more, transaction.xid, transaction.commit)
+        self.keep_conflicts(transaction, conflicts)

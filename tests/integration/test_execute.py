@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pgcopydb.apply.execute import Executor, StatementFailed
+from pgcopydb.apply.execute import Conflict, Executor, StatementFailed
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from tests.fix_servers import Database
@@ -22,25 +22,26 @@ def session(target_db: Database) -> Iterator[Connection]:
 
 
 def test_a_statement_larger_than_every_buffer(session: Connection) -> None:
-    executor = Executor(session)
+    conflicts: list[Conflict] = []
+    executor = Executor(session, conflicts.append)
     executor.run(
         [b"INSERT INTO public.t VALUES (1, '%b');\n" % (b"x" * LARGE), b"DELETE FROM public.t WHERE id = 2;\n"]
     )
     assert executor.rows == 1
-    assert [(conflict.expected, conflict.found) for conflict in executor.conflicts] == [(1, 0)]
+    assert [(conflict.expected, conflict.found) for conflict in conflicts] == [(1, 0)]
     assert session.execute("SELECT length(v) FROM public.t").fetchall() == [(LARGE,)]
 
 
 def test_a_server_that_answers_while_it_is_written_to(session: Connection) -> None:
     """Its notices fill the socket the other way round."""
-    executor = Executor(session)
+    executor = Executor(session, print)
     noise = "DO $$ BEGIN FOR i IN 1..20000 LOOP RAISE NOTICE '%', repeat('n', 500); END LOOP; END $$;"
     executor.command(f"{noise} SELECT '{'x' * LARGE}';")
     assert session.execute("SELECT 1").fetchone() == (1,)
 
 
 def test_the_session_goes_on_behind_a_refused_statement(session: Connection) -> None:
-    executor = Executor(session)
+    executor = Executor(session, print)
     with pytest.raises(StatementFailed, match="duplicate key"):
         executor.run([b"INSERT INTO public.t VALUES (1, 'a');\n", b"INSERT INTO public.t VALUES (1, 'b');\n"])
     executor.run([b"INSERT INTO public.t VALUES (1, 'c');\n"])
