@@ -1,9 +1,10 @@
 """Remove the files of changes that nobody needs any more, so that a migration of weeks takes a bounded disk.
 
 A file is needed as long as the target may have to begin in it again: it holds a transaction, or the begin of one, that
-is not durable there. The last SQL file and the change file that it is made of are always kept, because transform and
-receive find there where they were. Which commit was the last one in a file that was removed is kept in ``removed``: a
-target that has gone back behind it, to a backup or a standby that lagged, cannot be brought forward any more.
+is not durable there. The last SQL file and the change file that it is made of are always kept, and so is the last
+change file in which a transaction ends: transform and receive find there where they were. Which commit was the last one
+in a file that was removed is kept in ``removed``: a target that has gone back behind it, to a backup or a standby that
+lagged, cannot be brought forward any more.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 
 from pgcopydb.apply.sql_lines import Mark, read_mark
 from pgcopydb.apply.sql_reader import first_file
-from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL, lines_backwards
+from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL, ends_a_transaction, lines_backwards
 from pgcopydb.daemon.tail import files_of
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.durable import disk_errors, write_atomic
@@ -30,6 +31,7 @@ def prunable(folder: Path, segment_size: int, durable: Lsn) -> list[Path]:
         return []
     limit = min(first_file(statements, durable, segment_size), max(statements))
     changes = files_of(folder, JSON, segment_size)
+    limit = min(limit, next((number for number in reversed(changes) if ends_a_transaction(changes[number])), limit))
     return [
         files[number]
         for number in sorted({*statements, *changes})

@@ -27,7 +27,7 @@ from pgcopydb.daemon.stream import Stream
 from pgcopydb.daemon.tail import Tail, files_of
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.lsn import Lsn
-from pgcopydb.runtime.durable import disk_errors, publish
+from pgcopydb.runtime.durable import disk_errors, fsync_file, publish
 from pgcopydb.runtime.errors import PgcopydbError, StateError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.retry import persist
@@ -104,8 +104,13 @@ class Stage:
     def _lines(self) -> Iterator[Line]:
         """What is there now."""
         while not self.stop.mode and (block := self._tail.read()):
-            for text in block.splitlines():
-                yield read_line(text)
+            for text in block.splitlines(keepends=True):
+                line = read_line(text)
+                if line.action == "X" and not self._tail.is_final():
+                    # It comes with the file's final name, or not at all: the writer may have died before.
+                    self._tail.offset -= len(text)
+                    return
+                yield line
 
     def _feed(self, transformer: Transformer, catalogs: Catalogs, line: Line) -> bool:
         """Whether this line has brought it to the end position."""
@@ -169,6 +174,8 @@ class Stage:
     def _publish(self) -> None:
         assert self._file is not None  # noqa: S101  a line was just written to it
         failpoint("transform.before_publish")
+        self._file.sync()
+        failpoint("transform.before_rename")
         self._file.publish()
         failpoint("transform.after_publish")
         self._file = None
@@ -209,9 +216,12 @@ def resume_at(tail: Tail) -> Lsn:
             if kept < path.stat().st_size:
                 _shorten(path, kept)
             tail.go_to(number, offset)
-        elif marks and marks[-1][1].mark is Mark.SWITCH:
+            if marks and marks[-1][1].mark is Mark.SWITCH:
+                fsync_file(path)
+                publish(path, path.with_name(path.name.removesuffix(PARTIAL)))
+        if marks and marks[-1][1].mark is Mark.SWITCH:
             tail.follow(marks[-1][1].lsn)
-        else:
+        elif not path.name.endswith(PARTIAL):
             raise StateError(
                 f"{path} does not end with a line that closes it",
                 hint=f"Remove {path.name}: it is made again from its change file.",

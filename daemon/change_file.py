@@ -113,11 +113,9 @@ def segment_to_write(folder: Path, wanted: Segment) -> Segment:
     published = sorted(folder.glob(f"*{JSON}"))
     if not published:
         return wanted
-    for start, line in lines_backwards(published[-1]):
-        action, lsn = _read_head(published[-1], start, line)
-        if action == "X":
-            return Segment(wanted.timeline, lsn.value // wanted.size, wanted.size)
-        break
+    switch = _switch_at_end(published[-1])
+    if switch is not None:
+        return Segment(wanted.timeline, switch.value // wanted.size, wanted.size)
     raise CorruptState(
         f"{published[-1]} does not end with a line that closes it",
         hint="The file was damaged. Begin again with a new slot and a new copy.",
@@ -125,7 +123,10 @@ def segment_to_write(folder: Path, wanted: Segment) -> Segment:
 
 
 def recover(folder: Path) -> Recovered:
-    """Cut the torn line at the end of the file that was being written, if there is one, and find where to go on."""
+    """Cut the torn line at the end of the file that was being written, if there is one, and find where to go on.
+
+    A file that was closed gets the final name that its writer did not come to give it.
+    """
     found = sorted(folder.glob(f"*{JSON}{PARTIAL}"))
     if len(found) > 1:
         raise CorruptState(
@@ -135,14 +136,23 @@ def recover(folder: Path) -> Recovered:
     for path in found:
         with disk_errors(path, "repairing"):
             _cut_torn_line(path)
+            if _switch_at_end(path) is not None:
+                # Nothing may follow that line: readers look for the next file when they have read it.
+                publish(path, path.with_name(path.name.removesuffix(PARTIAL)))
     left_open = False
-    for path in [*reversed(found), *sorted(folder.glob(f"*{JSON}"), reverse=True)]:
+    for path in sorted([*folder.glob(f"*{JSON}{PARTIAL}"), *folder.glob(f"*{JSON}")], reverse=True):
         with disk_errors(path, "reading"):
             position, opened = _last_boundary(path)
         left_open = left_open or opened
         if position:
             return Recovered(position, left_open)
     return Recovered(Lsn(), left_open)
+
+
+def ends_a_transaction(path: Path) -> bool:
+    """Whether the end of a transaction is in the file, or a position outside of one, for ``recover`` to go on from."""
+    with disk_errors(path, "reading"):
+        return bool(_last_boundary(path)[0])
 
 
 def _cut_torn_line(path: Path) -> None:
@@ -153,6 +163,14 @@ def _cut_torn_line(path: Path) -> None:
             break
         file.flush()
         os.fsync(file.fileno())
+
+
+def _switch_at_end(path: Path) -> Lsn | None:
+    """Where the line that closes a file says that the next one begins; None when it is not closed."""
+    for start, line in lines_backwards(path):
+        action, lsn = _read_head(path, start, line)
+        return lsn if action == "X" else None
+    return None
 
 
 def _last_boundary(path: Path) -> tuple[Lsn, bool]:

@@ -224,6 +224,8 @@ class Receiver:
             return file
         file.append(change_line("X", segment.start))
         failpoint("receive.before_publish")
+        file.sync()
+        failpoint("receive.before_rename")
         file.publish()
         failpoint("receive.after_publish")
         return ChangeFile(self.folder, segment)
@@ -253,8 +255,10 @@ class Receiver:
     def _end(self, session: ReplicationSession, control: Control) -> None:
         if self.reached:
             failpoint("receive.at_endpos")
-            if self._xid is not None and self._begun:
-                self._write(self.complete.value, change_line("R", self.complete))
+            left_open = self._xid is not None and self._begun
+            if left_open or self.complete < control.endpos:
+                # In the file of the end position, for earlier ones are removed when the target has come to it.
+                self._write(control.endpos.value, change_line("R" if left_open else "K", self.complete))
             self._write(control.endpos.value, change_line("E", control.endpos))
             # What was received reaches as far as that: nothing more was committed before it.
             self.complete = max(self.complete, control.endpos)

@@ -64,6 +64,10 @@ class Tail:
         """The file is closed, and says that the next one is that of this position."""
         self.go_to(switch.value // self.segment_size)
 
+    def is_final(self) -> bool:
+        """Whether the file that is being read has its final name: nothing is written to it any more."""
+        return not (self.folder / f"{self.name}{PARTIAL}").exists()
+
     def was_replaced(self) -> bool:
         """Whether the file that is being read was put aside for another one, which begins as it did."""
         if self._fd < 0:

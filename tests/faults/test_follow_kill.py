@@ -32,8 +32,10 @@ SHORT = {"receive.after_sync", "receive.after_publish", "transform.before_publis
 AT_THE_END = {"receive.at_endpos", "replay.at_endpos", "follow.before_sequences"}
 ONCE_A_SEGMENT = {
     "receive.before_publish",
+    "receive.before_rename",
     "receive.after_publish",
     "transform.before_publish",
+    "transform.before_rename",
     "transform.after_publish",
     "prune.before_remove",
 }

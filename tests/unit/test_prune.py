@@ -108,3 +108,10 @@ def test_without_sql_files_nothing_goes(folder: Path) -> None:
     for path in folder.glob("*.sql*"):
         path.unlink()
     assert prunable(folder, SIZE, at(20)) == []
+
+
+def test_the_last_change_file_in_which_a_transaction_ends_stays(folder: Path) -> None:
+    """Receiving goes on from there: without it a slot that was acknowledged seems to be ahead of the files."""
+    path = next(folder.glob("*6.json"))
+    path.write_bytes(change_line("C", at(6, 100), xid="6") + change_line("X", at(7)))
+    assert numbers(prunable(folder, SIZE, at(20))) == [(5, ".json"), (5, ".sql")]

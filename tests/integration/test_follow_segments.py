@@ -1,0 +1,87 @@
+"""Where one file of changes ends and the next begins: at the boundary of a WAL segment, whatever happens just there."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.content import assert_same_content
+from tests.fix_command import Command
+from tests.fix_servers import DbPair, Servers, fresh_database
+from tests.integration.test_follow import current, drop_progress, uris
+from tests.wait import wait_until
+
+
+@pytest.fixture
+def pair(servers: Servers, pgcopydb: Command, workdir_path: Path) -> Iterator[DbPair]:
+    """The same empty table on both sides, and a stream that may be applied."""
+    with (
+        fresh_database(servers.get(15), "source") as source,
+        fresh_database(servers.get(17, "target"), "target") as target,
+    ):
+        pair = DbPair(source, target)
+        for database in (source, target):
+            database.execute("CREATE TABLE t (i int PRIMARY KEY)")
+        pgcopydb.run("stream", "setup", "--plugin", "test_decoding", "--dir", workdir_path, env=uris(pair))
+        pgcopydb.run("stream", "sentinel", "set", "apply", "--dir", workdir_path, env=uris(pair))
+        yield pair
+        pgcopydb.run("stream", "cleanup", "--dir", workdir_path, env=uris(pair))
+        drop_progress(target)
+
+
+def written(workdir: Path, suffix: str) -> str:
+    """What the files hold, finished or not."""
+    return "".join(path.read_text() for path in sorted((workdir / "cdc").glob(f"*{suffix}*")))
+
+
+def test_killed_while_a_file_is_closed(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """The line that closes a file is there, its final name is not; what comes next belongs before that line."""
+    env, where = uris(pair), ("--dir", workdir_path)
+    with pair.source.connect(autocommit=False) as long:
+        long.execute("INSERT INTO t VALUES (1)")
+        pair.source.execute("INSERT INTO t VALUES (2)")
+        pair.source.execute("SELECT pg_switch_wal()")
+        receive = ("stream", "receive", *where, "--endpos")
+        trap = {"PGCOPYDB_FAILPOINTS": "receive.before_rename=kill"}
+        assert pgcopydb.run(*receive, current(pair), env=env | trap, check=False).returncode == -signal.SIGKILL
+        transform = pgcopydb.start("stream", "transform", *where, env=env)
+        wait_until(lambda: "VALUES ('2')" in written(workdir_path, ".sql"), 30, "the first row in an SQL file")
+    pgcopydb.run(*receive, current(pair), env=env)
+    assert transform.wait(30) == 0, pgcopydb.log_of(transform)
+    pgcopydb.run("stream", "apply", *where, env=env)
+    assert_same_content(pair.source.dsn, pair.target.dsn)
+
+
+def test_an_end_position_behind_which_a_file_begins(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """The file that holds the last transaction is removed: what is left says how far receiving came."""
+    env, follow = uris(pair), ("follow", "--dir", workdir_path, "--endpos")
+    pair.source.execute("INSERT INTO t VALUES (1)")
+    pgcopydb.run(*follow, current(pair), env=env)
+    pair.source.execute("INSERT INTO t VALUES (2)")
+    pair.source.execute("SELECT pg_switch_wal()")
+    boundary = current(pair)
+    pair.source.execute("SELECT pg_current_xact_id()")
+    pair.source.execute("INSERT INTO t VALUES (3)")
+    pgcopydb.run(*follow, boundary, env=env)
+    assert '"action":"C"' not in written(workdir_path, ".json"), "the file with the commit was to be removed"
+    pgcopydb.run(*follow, current(pair), env=env)
+    assert_same_content(pair.source.dsn, pair.target.dsn)
+
+
+@pytest.mark.parametrize("place", ["transform.before_publish", "transform.before_rename", "transform.after_publish"])
+def test_transform_is_killed_while_it_closes_a_file(
+    place: str, pair: DbPair, pgcopydb: Command, workdir_path: Path
+) -> None:
+    env, where = uris(pair), ("--dir", workdir_path)
+    pair.source.execute("INSERT INTO t VALUES (1)")
+    pair.source.execute("SELECT pg_switch_wal()")
+    pair.source.execute("INSERT INTO t VALUES (2)")
+    pgcopydb.run("stream", "receive", *where, "--endpos", current(pair), env=env)
+    trap = {"PGCOPYDB_FAILPOINTS": f"{place}=kill"}
+    assert pgcopydb.run("stream", "transform", *where, env=env | trap, check=False).returncode == -signal.SIGKILL
+    pgcopydb.run("stream", "transform", *where, env=env, timeout=30)
+    pgcopydb.run("stream", "apply", *where, env=env)
+    assert_same_content(pair.source.dsn, pair.target.dsn)
