@@ -25,6 +25,7 @@ _CHUNK_BYTES: Final = 1 << 18
 _SHOWN: Final = 300
 _LONGEST_WAIT: Final = 30.0
 _GOOD: Final = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
+_SYNTAX_ERROR: Final = "42601"
 _SCHEMA_STATES: Final = frozenset({"42703", "42P01", "42804", "3F000"})
 
 
@@ -134,6 +135,8 @@ class Executor:
         said = part(pq.DiagnosticField.MESSAGE_PRIMARY) or self.connection.pgconn.error_message.decode(errors="replace")
         detail = part(pq.DiagnosticField.MESSAGE_DETAIL)
         hint = part(pq.DiagnosticField.MESSAGE_HINT) or None
+        if sqlstate == _SYNTAX_ERROR:
+            hint = "The SQL file was damaged or edited. Remove it and all later .sql files: transform makes them again."
         if sqlstate in _SCHEMA_STATES:
             hint = "Bring the target's table to the form that it has on the source, then go on with --resume."
         return StatementFailed(
