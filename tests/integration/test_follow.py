@@ -227,7 +227,10 @@ def test_a_copy_under_another_snapshot_than_the_stream_begins_at(
     refused = pgcopydb.run("clone", "--dir", workdir_path, env=env, check=False)
     assert refused.returncode == 3
     assert "changes would be lost or applied twice" in refused.stderr
-    pgcopydb.run("clone", "--follow", "--resume", "--endpos", current(pair), "--dir", workdir_path, env=env)
+    again = pgcopydb.start("clone", "--follow", "--resume", "--dir", workdir_path, env=env)
+    wait_until(lambda: applying(pair) or again.poll() is not None, 60, "changes to be applied")
+    end_here(pgcopydb, pair, workdir_path)
+    assert again.wait(60) == 0, pgcopydb.log_of(again)
     assert pair.target.fetch("SELECT i FROM t") == [(1,)]
 
 
