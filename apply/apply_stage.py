@@ -105,7 +105,8 @@ class Stage:
             if replay.reached:
                 failpoint("replay.at_endpos")
                 break
-            self._report(replay, urgent=False)
+            # Whoever waits until all tables show one moment must hear of it, be it reached with a transaction or not.
+            self._report(replay, urgent=self.replayed < replay.copied.latest <= replay.position)
             if not busy:
                 self._wait(replay, watch)
         self._report(replay, urgent=True)

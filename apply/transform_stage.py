@@ -65,6 +65,7 @@ class Stage:
     position: Lsn = field(default_factory=Lsn)
     _file: ChangeFile | None = None
     _warned: bool = False
+    _committed: Lsn = field(default_factory=Lsn)
     _tail: Tail = field(init=False)
 
     def __post_init__(self) -> None:
@@ -140,7 +141,9 @@ class Stage:
             self._publish()
             self._tail.follow(line.position)
         elif line.action in _POSITIONS:
-            self.transactions += line.action == "C"
+            if line.action == "C":
+                self.transactions += 1
+                self._committed = line.position
             self.position = max(self.position, line.position)
             return self._at_end()
         return False
@@ -150,9 +153,10 @@ class Stage:
 
     def _let_apply_catch_up(self, error: PgcopydbError) -> None:
         """What came before a change that does not fit is applied before this stage gives up, and with it all others."""
-        if self.sentinel.read().replay_lsn < self.position and self.workdir.is_locked(APPLY):
+        # Positions behind the last transaction are not worth a report to apply.
+        if self.sentinel.read().replay_lsn < self._committed and self.workdir.is_locked(APPLY):
             logger.warning("what came before it is applied first: %s", error)
-        while self.sentinel.read().replay_lsn < self.position and self.workdir.is_locked(APPLY):
+        while self.sentinel.read().replay_lsn < self._committed and self.workdir.is_locked(APPLY):
             self._wait_for_sentinel()
 
     def _wait_for_sentinel(self) -> None:
