@@ -10,7 +10,7 @@ from pgcopydb.bootstrap.options import FollowOptions
 from pgcopydb.daemon.identity import followed_tables, without_identity
 from pgcopydb.daemon.plugin_choice import choose_plugin
 from pgcopydb.daemon.progress import check_origin
-from pgcopydb.daemon.requirements import check_endpos, login_problem, replica_role_problem, source_problems
+from pgcopydb.daemon.requirements import login_problem, replica_role_problem, source_problems
 from pgcopydb.daemon.stream import find_stream
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
@@ -50,7 +50,6 @@ def check_following(
 def _check_new_stream(
     reader: Connection, writer: Connection, wanted: FollowOptions, *, replicates: bool
 ) -> Iterator[Finding]:
-    check_endpos(reader, wanted.endpos)
     options = wanted.stream
     problems = list(source_problems(reader, options.slot))
     for problem in problems:

@@ -5,6 +5,7 @@ Reads only, but for what is tried in a transaction that is rolled back. Each pro
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -17,7 +18,9 @@ from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import quote_ident
 from pgcopydb.postgres.replication import ReplicationSession
 from pgcopydb.postgres.server import wal_position
-from pgcopydb.runtime.errors import SourceError, UsageError
+from pgcopydb.runtime.errors import SourceError
+
+logger = logging.getLogger(__name__)
 
 _STANDBYS_DECODE: Final = 160000
 _PARAMETERS_ARE_GRANTED: Final = 150000
@@ -103,13 +106,15 @@ def target_problems(writer: Connection) -> Iterator[Problem]:
         )
 
 
-def check_endpos(reader: Connection, endpos: Lsn) -> None:
-    """Raises ``UsageError`` when nothing could be followed."""
+def heed_past_endpos(reader: Connection, endpos: Lsn) -> None:
+    """Warn when nothing would be followed: what was committed up to the slot's first position is copied."""
     here = wal_position(reader)
     if endpos and endpos < here:
-        raise UsageError(
-            f"--endpos {endpos} is in the past: the source is at {here}, and changes are followed from now on",
-            hint="Leave it out; `pgcopydb stream sentinel set endpos --current` sets it when writing has stopped.",
+        logger.warning(
+            "--endpos %s is in the past, the source is at %s: the target will be as of when the copy begins, nothing "
+            "is followed behind that; `pgcopydb stream sentinel set endpos --current` sets it when writing has stopped",
+            endpos,
+            here,
         )
 
 

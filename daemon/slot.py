@@ -24,7 +24,7 @@ from pgcopydb.daemon.plugins import Plugin
 from pgcopydb.daemon.progress import check_origin, create_progress, drop_progress
 from pgcopydb.daemon.published import remember_counters
 from pgcopydb.daemon.requirements import (
-    check_endpos,
+    heed_past_endpos,
     login_problem,
     replica_role_problem,
     source_problems,
@@ -71,7 +71,7 @@ def all_or_nothing(
         login = login_problem(source, reader)
         if login is not None:
             raise SourceError(login.message, hint=login.fix)
-        check_endpos(reader, endpos)
+        heed_past_endpos(reader, endpos)
     if target is not None:
         with target.connect("setup") as writer:
             for problem in target_problems(writer):

@@ -128,7 +128,12 @@ def test_a_sentinel_of_another_migration(pair: DbPair, pgcopydb: Command, workdi
 
 
 def test_an_end_position_in_the_past(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
-    refused(pgcopydb, uris(pair), workdir_path, 1, "--endpos 0/10 ", options=("--endpos", "0/10"))
+    """The copy is as of a later moment: that is said, and nothing behind it is applied."""
+    pair.source.execute("CREATE TABLE past (i int PRIMARY KEY); INSERT INTO past VALUES (1)")
+    done = pgcopydb.run("clone", "--follow", "--endpos", "0/10", "--dir", workdir_path, env=uris(pair))
+    assert "--endpos 0/10 is in the past" in done.stderr
+    assert pair.target.fetch("SELECT i FROM past") == [(1,)]
+    pgcopydb.run("stream", "cleanup", "--dir", workdir_path, env=uris(pair))
     nothing_left(pair)
 
 
