@@ -17,7 +17,7 @@ from pgcopydb.postgres.names import Name
 
 _IDENT: Final = rb'(?:U&)?"(?:[^"]|"")*"'
 _TABLE: Final = rb"(" + _IDENT + rb"\." + _IDENT + rb")"
-_ROWS: Final = re.compile(rb"(?:INSERT INTO|UPDATE|DELETE FROM) (?:ONLY )?" + _TABLE)
+_ROWS: Final = re.compile(rb"(?:INSERT INTO|UPDATE|(?:WITH gone AS \()?DELETE FROM) (?:ONLY )?" + _TABLE)
 _TRUNCATED: Final = re.compile(rb"(?:ONLY )?" + _TABLE)
 _TRUNCATE: Final = b"TRUNCATE "
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -25,9 +26,12 @@ from pgcopydb.daemon.read_at import load_read_at
 from pgcopydb.daemon.requirements import may_be_replica
 from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
 from pgcopydb.daemon.stream import Stream
+from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint, hang_up
+from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.durable import write_atomic
+from pgcopydb.runtime.errors import Kind, PgcopydbError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.retry import persist
 from pgcopydb.runtime.stop import Stop
@@ -101,7 +105,7 @@ class Stage:
             if self.sentinel.was_announced() and not self._steered().apply:
                 logger.info("Applying is switched off")
                 break
-            busy = replay.step(self.endpos)
+            busy = self._step(replay)
             if replay.reached:
                 failpoint("replay.at_endpos")
                 break
@@ -113,11 +117,25 @@ class Stage:
         self.reached = replay.reached
         self._write_result(replay)
 
+    def _step(self, replay: Replay) -> bool:
+        try:
+            return replay.step(self.endpos)
+        except PgcopydbError as error:
+            if error.kind is not Kind.RETRY and replay.is_idle():
+                # How far the target is, for whoever reads why it stopped there.
+                with suppress(PgcopydbError):
+                    self._report(replay, urgent=True)
+            raise
+
     def _wait(self, replay: Replay, watch: FolderWatch) -> None:
         """For new lines, a change of the sentinel, a stop, the end of the target; or to report what was applied."""
         unreported = self._reports.transactions != replay.counts.transactions
-        descriptors = [watch.fileno(), self.sentinel.fileno(), self.stop.fileno(), replay.connection.fileno()]
-        wait_for_any(descriptors, REPORT_SECONDS if unreported else _LONGEST_WAIT)
+        target = replay.connection.fileno()
+        descriptors = [watch.fileno(), self.sentinel.fileno(), self.stop.fileno(), target]
+        if target in wait_for_any(descriptors, REPORT_SECONDS if unreported else _LONGEST_WAIT):
+            # Taken away, or it would be readable for ever; it raises when the session is lost.
+            with server_errors(Side.TARGET, "waiting for changes"):
+                replay.connection.pgconn.consume_input()
 
     def _steered(self) -> SentinelRow:
         row = self.sentinel.read()
@@ -160,13 +178,14 @@ def connect_for_apply(target: Endpoint) -> Connection:
     """A session whose triggers and foreign keys do not fire, where the role may have that."""
     connection = target.connect(SERVICE, settings=_SETTINGS)
     if may_be_replica(connection):
-        connection.execute("SET session_replication_role = 'replica'")
+        with server_errors(Side.TARGET, "setting session_replication_role"):
+            connection.execute("SET session_replication_role = 'replica'")
     return connection
 
 
 def run_apply(stage: Stage) -> None:
     """Apply until the end position. Raises ``Stopped`` when a stop came before."""
-    with stage.workdir.lock(SERVICE):
+    with stage.workdir.lock(SERVICE), stage.stop.on_fast_stop(stage.sentinel.hang_up):
         persist(stage.run, what="applying changes", stop=stage.stop)
     check_reached(stage.reached)
     logger.info(

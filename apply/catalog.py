@@ -35,9 +35,10 @@ SELECT a.attname,
        c.relkind::text
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
  WHERE n.nspname = %s AND c.relname = %s
 """
+"""One row without a name for a table that has no columns."""
 _TYPES: Final = """
 SELECT t.oid,
        CASE WHEN t.typtype = 'e' OR t.typname = ANY (%(exact)s) AND t.typnamespace = 'pg_catalog'::regnamespace
@@ -83,10 +84,12 @@ _IDENTITY: Final = """
 SELECT a.attname,
        pg_catalog.format_type(a.atttypid, a.atttypmod),
        coalesce(a.attnum = ANY (chosen.columns), false),
-       c.relkind = 'p'
+       c.relkind = 'p',
+       CASE WHEN {stored} THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
   LEFT JOIN LATERAL (
        SELECT keys.columns
          FROM pg_catalog.pg_index i, LATERAL (SELECT {keys} AS columns) keys
@@ -159,18 +162,19 @@ class Catalogs:
         self._types.clear()
 
     def _ask(self, table: Name) -> TableFacts:
-        columns = self._columns(table)
-        if not columns:
+        rows = self._columns(table)
+        if not rows:
             raise MissingTable(
                 f"table {table} is not on the target, and the source has changed it",
                 hint="Create it there as it is on the source, then go on with --resume.",
             )
+        columns = [column for column in rows if column.name is not None]
         source = _identity(self._source, Side.SOURCE, table)
         # A table that is gone from the source since is taken to be what it is on the target.
         identity = source or _identity(self._target, Side.TARGET, table)
         types = {column.name: self._types[column.type] for column in columns}
         return TableFacts(
-            key=frozenset(name for name, _, key, _ in identity if key),
+            key=frozenset(name for name, _, key, *_ in identity if key),
             computed=frozenset(column.name for column in columns if column.computed),
             always=frozenset(column.name for column in columns if column.always),
             comparisons={column.name: types[column.name].comparison_in(column) for column in columns},
@@ -184,8 +188,9 @@ class Catalogs:
                 for name, found in types.items()
                 if found.schema is not None
             },
-            kind=columns[0].kind,
+            kind=rows[0].kind,
             source_types={name: kind for name, kind, *_ in source},
+            defaults={name: default for name, *_, default in source if default is not None},
             only_partitions=bool(identity and identity[0][3]),
         )
 
@@ -194,7 +199,7 @@ class Catalogs:
         with server_errors(Side.TARGET, f"reading the columns of {table}"):
             rows = self._target.execute(_COLUMNS.format(generated=generated).encode(), (table.schema, table.name))
             columns = [_Column(*row) for row in rows]
-            unknown = {column.type for column in columns}.difference(self._types)
+            unknown = {column.type for column in columns if column.name is not None}.difference(self._types)
             if unknown:
                 values = {"exact": list(_EXACT), "types": list(unknown)}
                 for oid, comparison, *more in self._target.execute(_TYPES, values):
@@ -205,5 +210,7 @@ class Catalogs:
 def _identity(server: Connection, side: Side, table: Name) -> Sequence[tuple[Any, ...]]:
     # An index may hold columns that are no part of its key, behind those that are.
     keys = "(i.indkey::int2[])[0:i.indnkeyatts - 1]" if server.info.server_version >= 110000 else "i.indkey::int2[]"
+    stored = "a.attgenerated = ''" if server.info.server_version >= 120000 else "true"
     with server_errors(side, f"reading what identifies rows of {table}"):
-        return server.execute(_IDENTITY.format(keys=keys).encode(), (table.schema, table.name)).fetchall()
+        query = _IDENTITY.format(keys=keys, stored=stored).encode()
+        return server.execute(query, (table.schema, table.name)).fetchall()

@@ -45,9 +45,11 @@ def read_line(line: bytes) -> Line:
         found = _decoder.decode(line)
         if found.action in OTHERS:
             found.position  # noqa: B018  it raises for what is none
+            if found.xid is not None:
+                int(found.xid)
         elif found.action not in ROWS or not found.message:
             raise ValueError(f"action {found.action!r}")
-    except (msgspec.MsgspecError, ValueError) as exc:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise CorruptState(
             f"not a line of a change file: {line[:80]!r}: {exc}",
             hint="The file was damaged or edited. Restore it, or begin again with a new slot and a new copy.",

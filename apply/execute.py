@@ -14,7 +14,7 @@ from typing import Final
 import psycopg
 from psycopg import pq
 
-from pgcopydb.apply.sql_lines import expected_rows
+from pgcopydb.apply.sql_lines import MADE_AGAIN, expected_rows
 from pgcopydb.postgres.classify import classify, is_transient
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
@@ -26,6 +26,8 @@ _SHOWN: Final = 300
 _LONGEST_WAIT: Final = 30.0
 _GOOD: Final = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 _SYNTAX_ERROR: Final = "42601"
+_INTEGRITY_CLASS: Final = "23"
+"""Of the states that say that a constraint is violated."""
 _SCHEMA_STATES: Final = frozenset({"42703", "42P01", "42804", "3F000"})
 
 
@@ -136,9 +138,16 @@ class Executor:
         detail = part(pq.DiagnosticField.MESSAGE_DETAIL)
         hint = part(pq.DiagnosticField.MESSAGE_HINT) or None
         if sqlstate == _SYNTAX_ERROR:
-            hint = "The SQL file was damaged or edited. Remove it and all later .sql files: transform makes them again."
-        if sqlstate in _SCHEMA_STATES:
+            hint = MADE_AGAIN
+        elif sqlstate in _SCHEMA_STATES:
             hint = "Bring the target's table to the form that it has on the source, then go on with --resume."
+        elif sqlstate is not None and sqlstate.startswith(_INTEGRITY_CLASS):
+            hint = (
+                "The target's rows are not what the source's history makes of them: were they written to by others, or "
+                "by triggers? Mend them and go on with --resume."
+            )
+        elif hint is None:
+            hint = "Mend it on the target, then go on with --resume: this transaction is applied again as a whole."
         return StatementFailed(
             " ".join(f"{said}{f' ({detail})' if detail else ''}, by {statement}".split()),
             hint=hint,

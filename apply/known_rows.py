@@ -13,7 +13,6 @@ from operator import itemgetter
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
-import orjson
 
 from pgcopydb.apply import wal2json
 from pgcopydb.apply.changes import UNCHANGED, Action, Column, RowChange
@@ -30,6 +29,8 @@ _UNCHANGED: Final = "unchanged-toast-datum"
 _NULL: Final = "NULL"
 
 Literals = list[str]
+
+_text: Final = msgspec.json.Decoder(str).decode
 
 
 class _WithLiteral(Protocol):
@@ -120,7 +121,7 @@ def _update_form(change: RowChange, facts: TableFacts, key: Sequence[Column]) ->
     if change.sparse or (change.identity and len(change.identity) != len(key)):
         return None
     place = {column.name: number for number, column in enumerate(change.new)}
-    if not all(column.name in place for column in key):
+    if not all(column.name in place for column in key) or facts.always - facts.key:
         return None
     old = {column.name: len(change.new) + number for number, column in enumerate(change.identity)}
     kept = facts.computed | facts.always | facts.key
@@ -165,7 +166,10 @@ class TextMessages:
         self._count = 0
 
     def find(self, message: bytes) -> tuple[KnownForm, Literals] | None:
-        text = orjson.loads(message)
+        try:
+            text = _text(message)
+        except (msgspec.MsgspecError, ValueError):
+            return None
         forms = self._forms.get(_beginning(text))
         if forms is None or "\\" in text or "\n" in text or "\r" in text:
             return None
@@ -179,7 +183,7 @@ class TextMessages:
     def learn(self, message: bytes, form: KnownForm) -> None:
         if self._count >= _ALL_FORMS:
             return
-        text = orjson.loads(message)
+        text = _text(message)
         forms = self._forms.get(_beginning(text))
         if forms is None:
             # A pattern costs as much as some dozens of rows do without: it is made when a second one comes.
@@ -244,7 +248,7 @@ class JsonMessages(Generic[C]):
                 return None
             values = [column.literal() for column in found.columns]
             values += [column.literal() for column in found.identity]
-        except (msgspec.MsgspecError, ValueError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             return None
         return form, values
 

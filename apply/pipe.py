@@ -18,14 +18,14 @@ from pgcopydb.apply.catalog import Catalogs
 from pgcopydb.apply.decode import decoder_of, read_line
 from pgcopydb.apply.known_rows import messages_of
 from pgcopydb.apply.replay import Counts, OnConflict, Replay
-from pgcopydb.apply.sql_lines import Mark, MarkLine, read_mark
+from pgcopydb.apply.sql_lines import Mark, MarkLine, misplaced, read_mark
 from pgcopydb.apply.sql_reader import Position, Transaction
 from pgcopydb.apply.transform import Transformer, describe
 from pgcopydb.daemon.plugins import Plugin
 from pgcopydb.daemon.progress import Progress
 from pgcopydb.postgres.connect import Connection, hang_up
 from pgcopydb.postgres.lsn import Lsn
-from pgcopydb.runtime.errors import PgcopydbError, StateError, TargetError
+from pgcopydb.runtime.errors import CorruptState, PgcopydbError, StateError, TargetError
 from pgcopydb.runtime.stop import Stop
 from pgcopydb.runtime.watch import wait_for_any
 
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 _BLOCK_BYTES: Final = 1 << 18
 _KEPT_BYTES: Final = 8 << 20
 _LONGEST_WAIT: Final = 30.0
+_ENDS: Final = frozenset({Mark.COMMIT, Mark.ROLLBACK})
 
 
 def transform_pipe(
@@ -48,7 +49,6 @@ def transform_pipe(
         except (StateError, TargetError) as error:
             sink.flush()
             error.message = describe(error, f"{name}, line {number}", line)
-            error.args = (error.message,)
             raise
         sink.write(out)
         if line.action in "CKER":
@@ -68,9 +68,11 @@ class PipeReader:
     _lines: list[bytes] = field(default_factory=list)
     _size: int = 0
     _spool: IO[bytes] | None = None
+    _from: Lsn = field(default_factory=Lsn)
 
     def go_to(self, position: Lsn) -> None:
         """A pipe cannot be moved in: whoever writes to it begins early enough."""
+        self._from = position
 
     def next(self) -> Transaction | Position | None:
         """None when no more is there yet, or at the end."""
@@ -110,6 +112,14 @@ class PipeReader:
             return None
         if mark.mark is Mark.SWITCH:
             return None
+        if self._begin is not None and mark.mark not in _ENDS:
+            raise misplaced("no more is said of a transaction", f"{self._begin.xid}, at {mark.lsn}")
+        if self._begin is None and mark.mark is Mark.COMMIT and mark.lsn > self._from:
+            raise CorruptState(
+                f"the input begins within transaction {mark.xid}, which was committed at {mark.lsn}; the target is at"
+                f" {self._from}",
+                hint="Apply the file before this one first.",
+            )
         begin, lines, size, large = self._begin, self._lines, self._size, self._size > _KEPT_BYTES
         self._begin = mark if mark.mark is Mark.BEGIN else None
         self._lines, self._size = [], 0

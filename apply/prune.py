@@ -15,7 +15,7 @@ from typing import Final
 from pgcopydb.apply.sql_lines import Mark, read_mark
 from pgcopydb.apply.sql_reader import first_file
 from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL, ends_a_transaction, lines_backwards
-from pgcopydb.daemon.tail import files_of
+from pgcopydb.daemon.tail import files_of, remember_first
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.durable import disk_errors, write_atomic
 from pgcopydb.runtime.errors import CorruptState, StateError
@@ -49,6 +49,9 @@ def prune(folder: Path, segment_size: int, durable: Lsn) -> list[Path]:
         last = next(filter(None, (_last_commit(path) for path in reversed(found) if path.name.endswith(SQL))), Lsn())
     if last > last_removed(folder):
         write_atomic(folder / _REMOVED, f"{last}\n".encode())
+    if found:
+        left = next(path for path in files_of(folder, SQL, segment_size).values() if path not in found)
+        remember_first(folder, left.name.partition(".")[0])
     for path in found:
         failpoint("prune.before_remove")
         with disk_errors(path, "removing"):

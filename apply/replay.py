@@ -15,6 +15,8 @@ from enum import StrEnum
 from itertools import chain
 from typing import Final, Protocol
 
+from psycopg import pq
+
 from pgcopydb.apply.already_copied import AlreadyCopied
 from pgcopydb.apply.execute import Conflict, Executor, StatementFailed
 from pgcopydb.apply.sql_reader import Position, Transaction
@@ -23,7 +25,7 @@ from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.lsn import Lsn
-from pgcopydb.runtime.errors import Kind, TargetError
+from pgcopydb.runtime.errors import CorruptState, Kind, TargetError
 from pgcopydb.runtime.failpoint import failpoint
 
 logger = logging.getLogger(__name__)
@@ -82,12 +84,19 @@ class Replay:
     durable: Lsn = field(default_factory=Lsn)
     committed: str | None = None
     reached: bool = False
+    _opening: str = "BEGIN"
     _held: Transaction | Position | None = None
+    _damage: CorruptState | None = None
 
     def begin(self) -> None:
         """Take the target's own word for how far it is."""
         self.progress.begin_session(self.connection)
         self.position = self.durable = self.progress.durable(self.connection)
+        with server_errors(Side.TARGET, "asking for the role of the session"):
+            role = self.connection.execute("SHOW session_replication_role").fetchone()
+        if role != ("replica",):
+            # One statement of the source comes as one for each row, between which these may not hold.
+            self._opening = "BEGIN; SET CONSTRAINTS ALL DEFERRED"
         self.reader.go_to(self.position)
 
     def step(self, endpos: Lsn) -> bool:
@@ -101,6 +110,10 @@ class Replay:
         if endpos and self.position >= endpos:
             self.reached = True
         return bool(group)
+
+    def is_idle(self) -> bool:
+        """Whether no transaction is open on the target."""
+        return self.connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
 
     def flush(self) -> Lsn:
         """Make durable what is applied; where that is."""
@@ -116,7 +129,7 @@ class Replay:
         group: list[Transaction] = []
         size = 0
         while size < GROUP_BYTES and len(group) < GROUP_TRANSACTIONS:
-            unit = self._held or self.reader.next()
+            unit = self._held or self._next(pending=bool(group))
             self._held = None
             if unit is None:
                 break
@@ -144,6 +157,18 @@ class Replay:
             size += unit.size
         return group
 
+    def _next(self, *, pending: bool) -> Transaction | Position | None:
+        """None when no more is there yet; or before damage, when there is something to be applied first."""
+        if self._damage is not None:
+            raise self._damage
+        try:
+            return self.reader.next()
+        except CorruptState as error:
+            if not pending:
+                raise
+            self._damage = error
+            return None
+
     def _apply(self, group: Sequence[Transaction]) -> None:
         try:
             self._run(group)
@@ -153,6 +178,8 @@ class Replay:
             with server_errors(Side.TARGET, "rolling back"):
                 self.connection.rollback()
             if len(group) == 1:
+                if isinstance(error, StatementFailed):
+                    error.message = f"transaction {group[0].xid} at {group[0].commit}: {error.message}"
                 raise
             logger.debug("one by one, because of: %s", error)
             for transaction in group:
@@ -162,7 +189,7 @@ class Replay:
         last = group[-1]
         kept: list[Conflict] = []
         executor = Executor(self.connection, lambda conflict: self._differs(conflict, group, kept))
-        executor.command("BEGIN")
+        executor.command(self._opening)
         executor.run(chain.from_iterable(self.copied.left(self.reader.statements(each), each.commit) for each in group))
         if kept:
             self._report(last, kept, executor.conflicts - len(kept))

@@ -2,7 +2,7 @@ r"""The lines of an SQL file: what transform writes, psql can run and replay rea
 
 Every statement is one line: a newline in a value or a name is written as an escape. Lines that end a transaction or say
 where the source is carry a JSON object in a comment. A line of statements that touches another number of rows than one
-carries that number as a comment at its end.
+carries that number as a comment at its end, or ``*`` where any number is right.
 
     BEGIN; -- {"xid":745,"lsn":"0/24D42C8"}
     INSERT INTO "public"."t" ("a") OVERRIDING SYSTEM VALUE VALUES ('1'), ('2'); -- 2
@@ -18,10 +18,14 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
+import msgspec
 import orjson
 
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.errors import CorruptState
+
+MADE_AGAIN: Final = "The file was damaged or edited. Remove it and all later .sql files: transform makes them again."
+"""A hint."""
 
 
 class Mark(Enum):
@@ -42,11 +46,19 @@ class MarkLine(NamedTuple):
     timestamp: str | None
 
 
+class _Fields(msgspec.Struct):
+    lsn: str
+    xid: int | None = None
+    timestamp: str | None = None
+
+
+_read: Final = msgspec.json.Decoder(_Fields).decode
+
 BOUNDARIES: Final = frozenset({Mark.COMMIT, Mark.ROLLBACK, Mark.KEEPALIVE, Mark.SWITCH, Mark.ENDPOS})
 """Exactly one of these is written for each such line of a change file."""
 
 _FIRST_BYTES: Final = {mark.value[0] for mark in Mark}
-_STATEMENTS: Final = (b"INSERT ", b"UPDATE ", b"DELETE ", b"TRUNCATE ", b"REFRESH ")
+_STATEMENTS: Final = (b"INSERT ", b"UPDATE ", b"DELETE ", b"WITH ", b"TRUNCATE ", b"REFRESH ")
 
 
 def mark_line(mark: Mark, lsn: Lsn, xid: str | None = None, timestamp: str | None = None) -> bytes:
@@ -71,15 +83,23 @@ def read_mark(line: bytes) -> MarkLine | None:
 
 def _read_fields(mark: Mark, line: bytes) -> MarkLine:
     try:
-        fields = orjson.loads(line[len(mark.value) - 1 :])
-        return MarkLine(mark, Lsn.parse(fields["lsn"]), fields.get("xid"), fields.get("timestamp"))
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        fields = _read(line[len(mark.value) - 1 :])
+        return MarkLine(mark, Lsn.parse(fields.lsn), fields.xid, fields.timestamp)
+    except (msgspec.MsgspecError, ValueError) as exc:
         raise _unreadable(line) from exc
+
+
+def misplaced(what: str, where: object) -> CorruptState:
+    """A line that cannot follow the one before it: others are gone from between them."""
+    return CorruptState(
+        f"{what}, lines are missing before it: {where}",
+        hint=MADE_AGAIN,
+    )
 
 
 def expected_rows(line: bytes) -> int:
     """How many rows the statement of a line touches on the source; -1 where that means nothing."""
-    if line.startswith((b"TRUNCATE ", b"REFRESH ")):
+    if line.startswith((b"TRUNCATE ", b"REFRESH ")) or line.endswith(b"; -- *\n"):
         return -1
     comment = line.rfind(b"; -- ", max(0, len(line) - 32))
     digits = line[comment + 5 :].rstrip()
@@ -90,5 +110,5 @@ def expected_rows(line: bytes) -> int:
 def _unreadable(line: bytes) -> CorruptState:
     return CorruptState(
         f"not a line of an SQL file: {line[:80]!r}",
-        hint="The file was damaged or edited. Remove it and all later .sql files: transform makes them again.",
+        hint=MADE_AGAIN,
     )

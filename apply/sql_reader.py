@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pgcopydb.apply.sql_lines import Mark, MarkLine, read_mark
+from pgcopydb.apply.sql_lines import Mark, MarkLine, misplaced, read_mark
 from pgcopydb.daemon.change_file import SQL
-from pgcopydb.daemon.tail import Tail, files_of
+from pgcopydb.daemon.tail import Tail, check_first, files_of
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.errors import CorruptState
 
@@ -55,6 +55,9 @@ class SqlReader:
     _began: tuple[int, int] = (-1, 0)
     _lines: list[bytes] | None = None
     _size: int = 0
+    _from: Lsn = field(default_factory=Lsn)
+    _between: bool = False
+    """Whether the last line that was read is known to end something."""
 
     def __post_init__(self) -> None:
         self._tail = Tail(self.folder, SQL, self.segment_size)
@@ -65,7 +68,9 @@ class SqlReader:
 
     def go_to(self, position: Lsn) -> None:
         """Before the first transaction that was committed after ``position``."""
+        self._from, self._between = position, False
         files = files_of(self.folder, SQL, self.segment_size)
+        check_first(files, self.segment_size)
         self._restart((first_file(files, position, self.segment_size) if files else -1, 0))
 
     def next(self) -> Transaction | Position | None:
@@ -117,11 +122,15 @@ class SqlReader:
         end = self._tail.offset - len(block)
         for line in block.splitlines(keepends=True):
             end += len(line)
-            mark = read_mark(line)
-            if mark is None:
-                self._keep(line)
-                continue
-            unit = self._read_mark(mark, (number, end))
+            try:
+                mark = read_mark(line)
+                if mark is None:
+                    self._keep(line)
+                    continue
+                unit = self._read_mark(mark, (number, end))
+            except CorruptState as error:
+                error.message = f"{self.folder / self._tail.name}, byte {end - len(line)}: {error.message}"
+                raise
             if unit is not None:
                 yield unit
 
@@ -134,20 +143,29 @@ class SqlReader:
                 self.place = place
             return None
         if kind is Mark.BEGIN:
+            if self._begin is not None:
+                raise misplaced("a transaction begins within another", mark.lsn)
             self._begin, self._began, self._lines, self._size = mark, place, [], 0
+            self._between = False
             return None
         begin, lines, size = self._begin, self._lines, self._size
         self._begin, self._lines, self._size = None, None, 0
-        self.place = place
+        self.place, self._between = place, True
         if kind is Mark.COMMIT:
+            if begin is None and mark.lsn > self._from:
+                raise misplaced("the end of a transaction that did not begin", mark.lsn)
             if begin is None:
-                return None  # it began before where reading began, so it was committed before that
+                return None  # it began before where reading began
             return Transaction(begin.lsn, mark.lsn, mark.xid, mark.timestamp, size, self._began, lines)
         if kind is Mark.ROLLBACK:
             return None
+        if begin is not None:
+            raise misplaced("no more is said of a transaction", mark.lsn)
         return Position(mark.lsn, kind is Mark.ENDPOS)
 
     def _keep(self, line: bytes) -> None:
+        if self._between:
+            raise misplaced("a statement outside of a transaction", repr(line[:80]))
         self._size += len(line)
         if self._size > _KEPT_BYTES:
             self._lines = None

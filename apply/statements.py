@@ -18,6 +18,8 @@ from pgcopydb.postgres.names import Name
 from pgcopydb.runtime.errors import StateError
 
 _PARTITIONED: Final = "p"
+ANY_ROWS: Final = " -- *"
+"""Behind a statement that may touch any number of rows."""
 _SPECIAL: Final = re.compile(r"['\\\n\r]")
 _ESCAPED: Final = re.compile(r"[\\\n\r]")
 _IN_LITERAL: Final = str.maketrans({"'": "''", "\\": "\\\\", "\n": "\\n", "\r": "\\r"})
@@ -43,7 +45,7 @@ class TableFacts:
     generated columns of the target. ``always``: its identity columns ``GENERATED ALWAYS``, which an UPDATE may not set.
     ``operators``: what takes the place of ``=`` for columns whose type has one elsewhere than in ``pg_catalog``.
     ``casts``: what is put behind a constant that a column is compared with, where its type has to be said.
-    ``kind``: ``relkind`` on the target. ``source_types``: the columns that the source has now.
+    ``kind``: ``relkind`` on the target. ``source_types``: the columns that the source has now; ``defaults``: of those.
     ``only_partitions``: its rows on the source are those of its partitions.
     """
 
@@ -55,6 +57,7 @@ class TableFacts:
     casts: Mapping[str, str] = field(default_factory=dict)
     kind: str = "r"
     source_types: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
     only_partitions: bool = False
 
 
@@ -104,16 +107,15 @@ def insert_statement(head: str, rows: Sequence[str]) -> str:
 
 
 def update_statements(change: RowChange, facts: TableFacts, *, keep_no_op: bool = False) -> list[str]:
-    """None when nothing is left to set; two when an identity column that cannot be set has changed.
+    """None when nothing is left to set; two when an identity column that cannot be set may have changed.
 
     Raises ``StateError`` when nothing tells which row it is.
     """
     old = {column.name: column.value for column in change.identity}
     condition = _condition(change, facts)
-    if any(c.name in facts.always and c.name in old and old[c.name] != c.value for c in change.new):
-        head = insert_head(change, facts)
-        again = insert_statement(head, [insert_row(change, facts)])
-        return [f"DELETE FROM {rows_of(change.relation, facts)} WHERE {condition};", again]  # noqa: S608  all quoted
+    always = [column for column in change.new if column.name in facts.always]
+    if any(column.name in old and old[column.name] != column.value for column in always):
+        return [_written_again(change, facts, condition)]
     kept = facts.computed | facts.always
     # Without an old row the key is what it was.
     same = old or {column.name: column.value for column in change.new if column.name in facts.key}
@@ -124,9 +126,27 @@ def update_statements(change: RowChange, facts: TableFacts, *, keep_no_op: bool 
         and not isinstance(column.value, Unchanged)
         and (keep_no_op or column.name not in same or same[column.name] != column.value)
     ]
-    if not assigned:
-        return []
-    return [f"UPDATE {rows_of(change.relation, facts)} SET {', '.join(assigned)} WHERE {condition};"]  # noqa: S608
+    unknown = [column for column in always if column.name not in same]
+    found: list[str] = []
+    if unknown:
+        differs = " OR ".join(f"NOT ({_same(column, facts)})" for column in unknown)
+        found = [f"{_written_again(change, facts, f'{condition} AND ({differs})')}{ANY_ROWS}"]
+    if assigned:
+        table = rows_of(change.relation, facts)
+        found.append(f"UPDATE {table} SET {', '.join(assigned)} WHERE {condition};")  # noqa: S608  all quoted
+    return found
+
+
+def _written_again(change: RowChange, facts: TableFacts, condition: str) -> str:
+    """A row in the place of the one that is there, which keeps what the message does not have."""
+    given = {column.name: column.value for column in change.new if not isinstance(column.value, Unchanged)}
+    names = [name for name in dict.fromkeys((*given, *facts.comparisons)) if name not in facts.computed]
+    values = ", ".join(_literal(given[name]) if name in given else f"gone.{one_line_ident(name)}" for name in names)
+    return (
+        f"WITH gone AS (DELETE FROM {rows_of(change.relation, facts)} WHERE {condition} RETURNING *)"  # noqa: S608
+        f" INSERT INTO {table_sql(change.relation)} ({', '.join(map(one_line_ident, names))}) OVERRIDING SYSTEM VALUE"
+        f" SELECT {values} FROM gone;"
+    )
 
 
 def delete_statement(change: RowChange, facts: TableFacts) -> str:
@@ -137,7 +157,9 @@ def delete_statement(change: RowChange, facts: TableFacts) -> str:
 def delete_key(change: RowChange, facts: TableFacts) -> tuple[tuple[str, ...], str] | None:
     """Columns and values of a key by which several rows can be deleted at once; None when there is none."""
     columns = identity_of(change, facts)
-    if not facts.key or any(column.value is None or isinstance(column.value, Unchanged) for column in columns):
+    if not (facts.key and columns):
+        return None
+    if any(column.value is None or isinstance(column.value, Unchanged) for column in columns):
         return None
     if any(column.name in facts.operators for column in columns):
         return None  # IN compares with the = that the session's path leads to

@@ -8,11 +8,11 @@ What a target transaction is, is decided here: one for each of the source.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from pgcopydb.apply.changes import Action, RowChange, Truncate
+from pgcopydb.apply.changes import Action, Column, RowChange, Truncate
 from pgcopydb.apply.decode import Decoder, Line
 from pgcopydb.apply.known_rows import KnownForm, Literals, Messages, form_of
 from pgcopydb.apply.sql_lines import Mark, mark_line
@@ -31,7 +31,7 @@ from pgcopydb.apply.statements import (
     update_statements,
 )
 from pgcopydb.postgres.names import Name
-from pgcopydb.runtime.errors import StateError, TargetError
+from pgcopydb.runtime.errors import CorruptState, StateError, TargetError
 
 _MERGED_ROWS: Final = 500
 _MERGED_BYTES: Final = 1 << 17
@@ -46,6 +46,11 @@ _MARKS: Final = {
     "X": Mark.SWITCH,
     "E": Mark.ENDPOS,
 }
+_NOT_IN: Final[Mapping[bool | None, Collection[Mark]]] = {
+    True: {Mark.BEGIN, Mark.KEEPALIVE, Mark.ENDPOS},
+    False: {Mark.COMMIT},
+}
+"""What cannot come while a transaction is open, or while none is."""
 
 
 class SchemaMismatch(TargetError):
@@ -74,6 +79,8 @@ class Transformer:
     _views: dict[Name, None] = field(default_factory=dict)
     _shapes: dict[tuple[Name, tuple[str, ...]], None] = field(default_factory=dict)
     _truncate: tuple[str, bool, dict[Name, None]] | None = None
+    _open: bool | None = None
+    """Whether a transaction is; None until that is known, for the first line may be within one."""
 
     def forget(self) -> None:
         """The schema may have changed."""
@@ -85,8 +92,14 @@ class Transformer:
         """The SQL lines that are complete now. Raises ``SchemaMismatch`` or ``MissingTable`` for what does not fit."""
         mark = _MARKS.get(line.action)
         if mark is None:
+            if self._open is False:
+                raise _misplaced(line)
             return self._change(line)
+        if mark in _NOT_IN.get(self._open, ()):
+            raise _misplaced(line)
         out = self._discard() if mark is Mark.ROLLBACK else self._flush() + self._refresh()
+        if mark is not Mark.SWITCH:
+            self._open = mark is Mark.BEGIN
         return out + mark_line(mark, line.position, line.xid, line.timestamp)
 
     def _change(self, line: Line) -> bytes:
@@ -184,12 +197,14 @@ class Transformer:
     def _flush_truncate(self) -> bytes:
         if self._truncate is None:
             return b""
-        (_, restart, found), self._truncate = self._truncate, None
+        _, restart, found = self._truncate
         # Each partition of the source is listed too, and may be left out for itself.
         relations = tuple(name for name in found if not self.facts(name).only_partitions)
+        partitioned = [name for name in relations if self.facts(name).kind == _PARTITIONED]
+        # Not before: the facts may have to be asked for again, and a table be gone by now.
+        self._truncate = None
         if not relations:
             return b""
-        partitioned = [name for name in relations if self.facts(name).kind == _PARTITIONED]
         change = Truncate(relations, restart_identity=restart, cascade=False)
         return f"{truncate_statement(change, partitioned)}\n".encode()
 
@@ -213,14 +228,30 @@ class Transformer:
             return
         for column in change.new or change.identity:
             if column.name not in facts.comparisons:
-                kind = column.type or facts.source_types.get(column.name, "…")
-                table = table_sql(change.relation)
                 raise SchemaMismatch(
                     f"column {column.name} of {change.relation} is not on the target, and the source has changed it",
-                    hint=f"On the target: ALTER TABLE {table} ADD COLUMN {one_line_ident(column.name)} {kind}; then go "
-                    "on with --resume.",
+                    hint=_how_to_add(change.relation, column, facts),
                 )
         self._shapes[shape] = None
+
+
+def _how_to_add(table: Name, column: Column, facts: TableFacts) -> str:
+    kind = facts.source_types.get(column.name) or column.type or "…"
+    default = facts.defaults.get(column.name)
+    statement = f"ALTER TABLE {table_sql(table)} ADD COLUMN {one_line_ident(column.name)} {kind}"
+    if default is None:
+        return f"On the target: {statement}; then go on with --resume."
+    return (
+        f"On the target: {statement} DEFAULT {' '.join(default.split())}; then go on with --resume. What it put into"
+        " rows that were there before is not among the changes: compare the table in the end."
+    )
+
+
+def _misplaced(line: Line) -> CorruptState:
+    return CorruptState(
+        f"a line with action {line.action} cannot follow the one before it: lines are missing",
+        hint="The file was damaged or edited. Restore it, or begin again with a new slot and a new copy.",
+    )
 
 
 def describe(error: StateError | TargetError, file: str, line: Line) -> str:

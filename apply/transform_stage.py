@@ -9,6 +9,7 @@ the copy is still running a change may go to a table that is not there yet: it i
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +25,11 @@ from pgcopydb.daemon.control import check_reached
 from pgcopydb.daemon.segments import Segment
 from pgcopydb.daemon.sentinel import Sentinel
 from pgcopydb.daemon.stream import Stream
-from pgcopydb.daemon.tail import Tail, files_of
+from pgcopydb.daemon.tail import Tail, check_first, files_of
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.durable import disk_errors, fsync_file, publish
-from pgcopydb.runtime.errors import PgcopydbError, StateError
+from pgcopydb.runtime.errors import CorruptState, PgcopydbError, StateError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.retry import persist
 from pgcopydb.runtime.stop import Stop
@@ -42,6 +43,8 @@ APPLY: Final = "apply"
 _LONGEST_WAIT: Final = 30.0
 _LONGEST_BLIND_WAIT: Final = 5.0
 """What ends a wait for the target's schema, or for the end of another stage, is not announced."""
+_STARTING_SECONDS: Final = 2.0
+"""So long the stage that applies may take to start, when both were started together."""
 _COPY_BYTES: Final = 1 << 20
 _BOUNDARY_ACTIONS: Final = frozenset("CRKXE")
 _POSITIONS: Final = frozenset("CKE")
@@ -105,12 +108,18 @@ class Stage:
     def _lines(self) -> Iterator[Line]:
         """What is there now."""
         while not self.stop.mode and (block := self._tail.read()):
+            start = self._tail.offset - len(block)
             for text in block.splitlines(keepends=True):
-                line = read_line(text)
+                try:
+                    line = read_line(text)
+                except CorruptState as error:
+                    self._give_up(error, f"{self._tail.folder / self._tail.name}, byte {start}: {error.message}")
+                    raise
                 if line.action == "X" and not self._tail.is_final():
                     # It comes with the file's final name, or not at all: the writer may have died before.
                     self._tail.offset -= len(text)
                     return
+                start += len(text)
                 yield line
 
     def _feed(self, transformer: Transformer, catalogs: Catalogs, line: Line) -> bool:
@@ -122,14 +131,12 @@ class Stage:
             except (MissingTable, SchemaMismatch, StateError) as error:
                 catalogs.forget()
                 transformer.forget()
+                message = describe(error, self._tail.name, line)
+                if isinstance(error, StateError) or self.sentinel.read().apply:
+                    self._give_up(error, message)
+                    raise
                 self._flush()
-                error.message = describe(error, self._tail.name, line)
-                error.args = (error.message,)
-                if isinstance(error, StateError):
-                    raise
-                if self.sentinel.read().apply:
-                    self._let_apply_catch_up(error)
-                    raise
+                error.message = message
                 # The table may not be there yet; or there is time to mend it until the copy is complete.
                 level = logging.DEBUG if isinstance(error, MissingTable) or self._warned else logging.WARNING
                 logger.log(level, "waiting for the copy: %s", error)
@@ -151,16 +158,25 @@ class Stage:
     def _at_end(self) -> bool:
         return bool(self.endpos) and self.position >= self.endpos
 
-    def _let_apply_catch_up(self, error: PgcopydbError) -> None:
-        """What came before a change that does not fit is applied before this stage gives up, and with it all others."""
-        # Positions behind the last transaction are not worth a report to apply.
-        if self.sentinel.read().replay_lsn < self._committed and self.workdir.is_locked(APPLY):
+    def _give_up(self, error: PgcopydbError, message: str) -> None:
+        """What came before a change that does not fit is applied before this stage ends, and with it all others."""
+        error.message = message
+        self._flush()
+        if self._apply_is_behind():
             logger.warning("what came before it is applied first: %s", error)
-        while self.sentinel.read().replay_lsn < self._committed and self.workdir.is_locked(APPLY):
-            self._wait_for_sentinel()
+        begun = time.monotonic()
+        while self._apply_is_behind():
+            if not self.workdir.is_locked(APPLY) and time.monotonic() - begun > _STARTING_SECONDS:
+                break
+            self._wait_for_sentinel(_STARTING_SECONDS)
 
-    def _wait_for_sentinel(self) -> None:
-        wait_for_any([self.sentinel.fileno(), self.stop.fileno()], _LONGEST_BLIND_WAIT)
+    def _apply_is_behind(self) -> bool:
+        row = self.sentinel.read()
+        # Positions behind the last transaction are not worth a report to apply.
+        return row.apply and row.replay_lsn < self._committed
+
+    def _wait_for_sentinel(self, longest: float = _LONGEST_BLIND_WAIT) -> None:
+        wait_for_any([self.sentinel.fileno(), self.stop.fileno()], longest)
         self.sentinel.was_announced()
         self.stop.check()
 
@@ -194,7 +210,7 @@ class Stage:
 
 def transform_stage(stage: Stage) -> None:
     """Transform until the end position. Raises ``Stopped`` when a stop came before."""
-    with stage.workdir.lock(SERVICE):
+    with stage.workdir.lock(SERVICE), stage.stop.on_fast_stop(stage.sentinel.hang_up):
         persist(stage.run, what="transforming changes", stop=stage.stop)
     check_reached(stage.reached)
     logger.info("Transformed everything that was received: %d transactions", stage.transactions)
@@ -207,6 +223,7 @@ def resume_at(tail: Tail) -> Lsn:
     """
     files = files_of(tail.folder, SQL, tail.segment_size)
     if not files:
+        check_first(files_of(tail.folder, JSON, tail.segment_size), tail.segment_size)
         tail.go_to(-1)
         return Lsn()
     number, path = next(reversed(files.items()))
@@ -251,6 +268,8 @@ def _boundaries(path: Path) -> list[tuple[int, MarkLine]]:
     with path.open("rb") as file:
         for line in file:
             end += len(line)
+            if b"\0" in line:
+                break  # a power failure left a hole
             if line.endswith(b"\n") and line[:1] in b"CR-":
                 mark = read_mark(line)
                 if mark is not None and mark.mark in BOUNDARIES:
@@ -273,6 +292,8 @@ def _match(tail: Tail, marks: list[tuple[int, MarkLine]]) -> tuple[int, int]:
             if matched == len(marks) or not _is_same(marks[matched][1], found):
                 return matched, offset
             matched, offset = matched + 1, position
+            if found.action == "X":
+                return matched, offset
     return matched, offset
 
 

@@ -1,4 +1,5 @@
-"""What a stream of changes does not carry, once everything up to the end position is applied: sequences and views.
+"""What a stream of changes does not carry, once everything up to the end position is applied: sequences, views, and
+that a table is not the one any more that was copied.
 
 Reads the source, writes the target. Sequences get the values that the source's have now, unless somebody has used them
 on the target and got further; materialized views that were refreshed on the source since the copy are refreshed. Can be
@@ -31,6 +32,40 @@ _THERE: Final = (
     "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
     " WHERE c.relkind = 'S'"
 )
+
+_TABLES: Final = (
+    "SELECT n.nspname, c.relname, c.oid::bigint FROM pg_catalog.pg_class c"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')"
+)
+_SHOWN: Final = 10
+
+
+def check_tables(source: Endpoint, target: Endpoint, workdir: WorkDir, stop: Stop) -> None:
+    """Raises ``PartialFailure`` when the source has another table under the name of one that was copied.
+
+    What such a statement has done to rows is not among the changes, whoever made it on both sides.
+    """
+    if not workdir.exists():
+        return
+    with closing(CatalogStore.read(workdir.catalog)) as store:
+        copied = {Name(row["schema"], row["name"]): int(row["oid"]) for row in store.rows("SELECT * FROM copied_table")}
+    there, left = _tables(source, stop), _tables(target, stop)
+    for name in sorted(set(left).intersection(copied).difference(there)):
+        logger.warning("table %s is not on the source any more; the target still has it", name)
+    others = sorted(str(name) for name, oid in copied.items() if there.get(name, oid) != oid)
+    if others:
+        more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+        raise PartialFailure(
+            "everything is applied, but tables were made anew or renamed on the source since they were copied: "
+            f"{', '.join(others[:_SHOWN])}{more}",
+            hint="Compare them with `pgcopydb compare data`, and copy again those that differ.",
+        )
+
+
+def _tables(endpoint: Endpoint, stop: Stop) -> dict[Name, int]:
+    what = f"reading which tables the {endpoint.side} has"
+    with endpoint.connect_patiently("tables", stop) as connection, server_errors(endpoint.side, what):
+        return {Name(row[0], row[1]): int(row[2]) for row in connection.execute(_TABLES.encode())}
 
 
 def finish_views(source: Endpoint, target: Endpoint, workdir: WorkDir, stop: Stop) -> None:

@@ -48,9 +48,10 @@ def follow(
         stream = load_stream(workdir)
         with workdir.lock("follow"):
             stages.set_endpos(following, stream, endpos)
+            stages.warn_of_unpublished(following, stream)
             supervisor = following.supervisor(stream, stages.ALL)
             supervisor.start()
-            supervisor.wait()
+            stages.wait(following, stream, supervisor)
             stages.finish(following, stream, supervisor, sequences=True)
 
 

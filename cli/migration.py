@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from pgcopydb.bootstrap.beside import PositionedSnapshot
@@ -18,7 +18,7 @@ from pgcopydb.daemon.supervise import Supervisor
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import Name
 from pgcopydb.postgres.replication import ReplicationSession
-from pgcopydb.runtime.errors import Stopped
+from pgcopydb.runtime.errors import PgcopydbError, Stopped
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.retry import persist
 from pgcopydb.runtime.stop import StopMode
@@ -84,7 +84,7 @@ class Migration:
     def another_snapshot(self) -> Iterator[PositionedSnapshot]:
         """Of a temporary slot, which is gone when the block is left."""
         assert self._stream is not None  # noqa: S101  begin() sets it
-        with temporary_slot(self.following.source, self._stream.plugin) as slot:
+        with temporary_slot(self.following.source, self._stream.plugin, self.following.stop) as slot:
             yield PositionedSnapshot(slot.snapshot, slot.consistent_point)
 
     @contextmanager
@@ -100,13 +100,19 @@ class Migration:
             position,
         )
         stages.apply_up_to(following, stream, position)
-        with following.target.connect("constraints") as connection:
-            progress = Progress(stream.origin, stream.tracking)
-            persist(
-                lambda: progress.begin_session(connection),
-                what="waiting until nothing is applied",
-                stop=following.stop,
-            )
+        progress = Progress(stream.origin, stream.tracking)
+        with ExitStack() as stack:
+
+            def hold() -> None:
+                connection = following.target.connect("constraints")
+                try:
+                    progress.begin_session(connection)
+                except PgcopydbError:
+                    connection.close()
+                    raise
+                stack.enter_context(connection)
+
+            persist(hold, what="waiting until nothing is applied", stop=following.stop)
             following.stop.check()
             yield
 
@@ -120,14 +126,15 @@ class Migration:
         failpoint("follow.after_copy")
         stages.allow_apply(following, self._stream, apply=True)
         logger.info("The copy is complete: applying changes")
-        self._supervisor.wait()
+        stages.warn_of_unpublished(following, self._stream)
+        stages.wait(following, self._stream, self._supervisor)
         stages.finish(following, self._stream, self._supervisor, sequences=True)
 
     def _make(self) -> Stream:
         following = self.following
         source, target, workdir = following.source, following.target, following.workdir
         with all_or_nothing(source, target, workdir, self.options, self.endpos or Lsn()):
-            stream, self._session = make_slot(source, workdir, self.options)
+            stream, self._session = make_slot(source, workdir, self.options, following.stop)
             return self._ready(stream)
 
     def _ready(self, stream: Stream) -> Stream:

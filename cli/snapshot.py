@@ -17,7 +17,7 @@ from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.errors import SourceError, StateError
-from pgcopydb.runtime.stop import stop_on_signals
+from pgcopydb.runtime.stop import Stop, stop_on_signals
 
 
 def snapshot(
@@ -45,7 +45,7 @@ def snapshot(
     workdir = o.workdir_of(directory)
     chosen = StreamOptions(plugin.plugin, slot_name, origin, wal2json_numeric_as_string, lossy_nan=wal2json_lossy_nan)
 
-    def take(source_end: Endpoint, on_lost: Callable[[SourceError], None]) -> HeldSnapshot:
+    def take(source_end: Endpoint, on_lost: Callable[[SourceError], None], stop: Stop) -> HeldSnapshot:
         if not follow:
             return export_snapshot(source_end, on_lost)
         if find_stream(workdir) is not None:
@@ -54,7 +54,7 @@ def snapshot(
                 hint="Remove it with `pgcopydb stream cleanup`, or choose another work directory with --dir.",
             )
         with workdir.lock("setup"), all_or_nothing(source_end, None, workdir, chosen, Lsn()):
-            stream, session = make_slot(source_end, workdir, chosen)
+            stream, session = make_slot(source_end, workdir, chosen, stop)
             with session:
                 held = adopt_snapshot(source_end, stream.snapshot, on_lost)
             # By this name the copy knows that its changes begin where its rows end.
@@ -62,7 +62,7 @@ def snapshot(
         return held
 
     with stop_on_signals() as stop:
-        hold_snapshot(endpoint, workdir, stop, typer.echo, take)
+        hold_snapshot(endpoint, workdir, stop, typer.echo, lambda source_end, on_lost: take(source_end, on_lost, stop))
 
 
 def register(app: typer.Typer) -> None:

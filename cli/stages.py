@@ -6,34 +6,37 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import orjson
 
 from pgcopydb.apply.conflicts import ConflictFile
 from pgcopydb.apply.replay import OnConflict
-from pgcopydb.bootstrap.after_follow import finish_sequences, finish_views
+from pgcopydb.bootstrap.after_follow import check_tables, finish_sequences, finish_views
 from pgcopydb.daemon.backlog import transactions_between
 from pgcopydb.daemon.plugins import Plugin
-from pgcopydb.daemon.published import check_published
-from pgcopydb.daemon.sentinel import Sentinel
+from pgcopydb.daemon.published import check_published, made_since
+from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
 from pgcopydb.daemon.slot import sentinel_of
 from pgcopydb.daemon.stream import Stream
-from pgcopydb.daemon.supervise import Supervisor
+from pgcopydb.daemon.supervise import StageFailed, Supervisor
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.server import wal_position
 from pgcopydb.runtime.errors import PgcopydbError, StateError, Stopped
+from pgcopydb.runtime.retry import persist
 from pgcopydb.runtime.sizes import pretty_seconds, pretty_size
 from pgcopydb.runtime.stop import Stop
 from pgcopydb.runtime.watch import wait_for_any
 from pgcopydb.runtime.workdir import WorkDir
 
 logger = logging.getLogger("pgcopydb.cli")
+
+T = TypeVar("T")
 
 _LONGEST_WAIT: Final = 30.0
 
@@ -98,33 +101,79 @@ def set_endpos(following: Following, stream: Stream, endpos: Lsn | None) -> None
 
 
 def allow_apply(following: Following, stream: Stream, *, apply: bool) -> None:
+    """Waits for a server that restarts, as the stages do."""
     with closing(following.sentinel(stream)) as sentinel:
-        sentinel.set_apply(apply=apply)
+        _persist(following.stop, lambda: sentinel.set_apply(apply=apply))
+
+
+def warn_of_unpublished(following: Following, stream: Stream) -> None:
+    """The sooner somebody knows, the fewer rows there are to copy again."""
+    if stream.plugin is not Plugin.PGOUTPUT:
+        return
+    with following.source.connect_patiently("published", following.stop) as source:
+        for name in made_since(source, stream):
+            logger.warning("table %s was made on the source since the publications: its changes do not come", name)
 
 
 def apply_up_to(following: Following, stream: Stream, position: Lsn) -> None:
     """Let the stages apply until the target is there, and then no more. Raises ``StateError`` if they may not."""
-    stop = following.stop
     with closing(following.sentinel(stream)) as sentinel:
-        sentinel.listen()
-        sentinel.set_apply(apply=True)
-        while (row := sentinel.read()).replay_lsn < position:
-            if row.endpos and row.endpos < position:
-                raise StateError(
-                    f"the end position {row.endpos} is before {position}, where some tables were read",
-                    hint="Set a later one: `pgcopydb stream sentinel set endpos --current`; then go on with --resume.",
-                )
-            wait_for_any([sentinel.fileno(), stop.fileno()], _LONGEST_WAIT)
-            sentinel.was_announced()
-            stop.check()
-        sentinel.set_apply(apply=False)
+        _persist(following.stop, lambda: _apply_up_to(sentinel, following.stop, position))
+
+
+def _apply_up_to(sentinel: Sentinel, stop: Stop, position: Lsn) -> None:
+    sentinel.listen()
+    sentinel.set_apply(apply=True)
+    while (row := sentinel.read()).replay_lsn < position:
+        if row.endpos and row.endpos < position:
+            raise StateError(
+                f"the end position {row.endpos} is before {position}, where some tables were read",
+                hint="Set a later one: `pgcopydb stream sentinel set endpos --current`; then go on with --resume.",
+            )
+        wait_for_any([sentinel.fileno(), stop.fileno()], _LONGEST_WAIT)
+        sentinel.was_announced()
+        stop.check()
+    sentinel.set_apply(apply=False)
+
+
+def _persist(stop: Stop, act: Callable[[], T]) -> T:
+    """Do something with the sentinel, however long its server is away. Raises ``Stopped`` when a stop came before."""
+    results: list[T] = []
+    persist(lambda: results.append(act()), what="using the sentinel", stop=stop)
+    if not results:
+        stop.check()
+    return results[0]
+
+
+def _row_at_the_end(following: Following, stream: Stream, supervisor: Supervisor) -> SentinelRow:
+    """Waits for its server, unless a stop was requested."""
+    with closing(following.sentinel(stream)) as sentinel:
+        if supervisor.reached:
+            return _persist(following.stop, sentinel.read)
+        try:
+            return sentinel.read()
+        except PgcopydbError as error:
+            raise Stopped(
+                f"stopped before the end position; how far it came cannot be read: {error}",
+                hint="Continue with --resume.",
+            ) from error
+
+
+def wait(following: Following, stream: Stream, supervisor: Supervisor) -> None:
+    """Until the stages have ended. What one of them gave up with says how far the target is then."""
+    try:
+        supervisor.wait()
+    except StageFailed as error:
+        with suppress(PgcopydbError), closing(following.sentinel(stream)) as sentinel:
+            row = sentinel.read()
+            left = transactions_between(following.workdir.changes, stream.segment_size, row.replay_lsn, row.endpos)
+            error.message += f"; applied up to {row.replay_lsn}, {left} received transactions remain"
+        raise
 
 
 def finish(following: Following, stream: Stream, supervisor: Supervisor, *, sequences: bool) -> None:
     """What follows when the stages have ended. Raises ``Stopped`` when that was not at the end position."""
-    sentinel = following.sentinel(stream)
-    row = sentinel.read()
-    sentinel.close()
+    row = _row_at_the_end(following, stream, supervisor)
     # It may have been moved since the stages ended.
     if not supervisor.reached or row.replay_lsn < row.endpos:
         left = transactions_between(following.workdir.changes, stream.segment_size, row.replay_lsn, row.endpos)
@@ -139,6 +188,8 @@ def finish(following: Following, stream: Stream, supervisor: Supervisor, *, sequ
     if stream.plugin is Plugin.PGOUTPUT:
         with following.source.connect_patiently("published", following.stop) as source:
             check_published(source, following.workdir, stream)
+    if sequences:
+        check_tables(following.source, following.target, following.workdir, following.stop)
 
 
 def _say_result(following: Following, endpos: Lsn, replayed: Lsn) -> None:

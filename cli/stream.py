@@ -88,7 +88,7 @@ def setup(
     source_end, target_end = _endpoint(Side.SOURCE, source), _endpoint(Side.TARGET, target)
     workdir = o.workdir_of(directory)
     workdir.create()
-    with workdir.lock("setup"):
+    with workdir.lock("setup"), stop_on_signals() as stop:
         stream = find_stream(workdir)
         if stream is not None and not stream.consistent_point:
             logger.info("An earlier run was interrupted while it made slot %s: beginning again", stream.slot)
@@ -101,7 +101,7 @@ def setup(
                 plugin.plugin, slot_name, origin, wal2json_numeric_as_string, lossy_nan=wal2json_lossy_nan
             )
             with all_or_nothing(source_end, target_end, workdir, chosen, endpos or Lsn()):
-                stream, session = make_slot(source_end, workdir, chosen)
+                stream, session = make_slot(source_end, workdir, chosen, stop)
                 session.close()
                 stream = make_ready(stream, source_end, target_end, workdir, endpos or Lsn())
     if json:
@@ -370,7 +370,7 @@ def _run(
         stages.set_endpos(following, stream, endpos)
         supervisor = following.supervisor(stream, names)
         supervisor.start()
-        supervisor.wait()
+        stages.wait(following, stream, supervisor)
         if "apply" in names:
             stages.finish(following, stream, supervisor, sequences=False)
         else:

@@ -2,9 +2,9 @@
 
 While it is written a file is called ``<segment>.json.partial``; ``publish`` gives it its final name ``<segment>.json``.
 What is true when ``sync`` returns: every line appended so far is on the disk, whole. After a crash ``recover`` cuts the
-torn line at the end and nothing else: readers may have read every whole line. A transaction whose end is missing stays;
-the writer says with a line of its own (``R``) that it was given up, and it comes again. What lines hold is the business
-of ``change_line``; which positions are acknowledged is the receiver's.
+torn line at the end, what a power failure left unwritten, and nothing else: readers may have read every whole line. A
+transaction whose end is missing stays; the writer says with a line of its own (``R``) that it was given up, and it
+comes again. What lines hold is the business of ``change_line``; which positions are acknowledged is the receiver's.
 """
 
 from __future__ import annotations
@@ -156,12 +156,19 @@ def ends_a_transaction(path: Path) -> bool:
 
 
 def _cut_torn_line(path: Path) -> None:
+    """The last one, or the first with a zero in it, for a power failure may leave a hole: later pages came to the disk,
+    an earlier one did not. Whatever was acknowledged is before it, as ``Receiver.begin`` checks."""
     with path.open("rb+") as file:
-        for start, line in lines_backwards(path):
-            if not line.endswith(b"\n"):
-                file.truncate(start)
-            break
-        file.flush()
+        end, kept = 0, 0
+        while block := file.read(_BLOCK_BYTES):
+            whole, hole, _ = block.partition(b"\0")
+            newline = whole.rfind(b"\n")
+            if newline >= 0:
+                kept = end + newline + 1
+            end += len(block)
+            if hole:
+                break
+        file.truncate(kept)
         os.fsync(file.fileno())
 
 
@@ -187,7 +194,7 @@ def _last_boundary(path: Path) -> tuple[Lsn, bool]:
 def _read_head(path: Path, start: int, line: bytes) -> tuple[str, Lsn]:
     try:
         found = orjson.loads(line)
-        return found["action"], Lsn.parse(found["lsn"])
+        return str(found["action"]), Lsn.parse(found["lsn"])
     except (ValueError, KeyError, TypeError) as exc:
         raise CorruptState(
             f"{path}, byte {start}: not a line of a change file: {line[:80]!r}",

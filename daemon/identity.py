@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pgcopydb.daemon.plugins import Plugin
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
@@ -22,10 +23,10 @@ WITH RECURSIVE followed AS (
     SELECT c.oid, n.nspname, c.relname, c.relkind = 'p' AS partitioned,
            CASE WHEN c.relreplident = 'd' THEN EXISTS (
                      SELECT FROM pg_catalog.pg_index i
-                      WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate)
+                      WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND {sent})
                 WHEN c.relkind = 'p' OR c.relreplident = 'n' THEN false
                 WHEN c.relreplident = 'i' THEN EXISTS (
-                     SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)
+                     SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND {sent})
                 ELSE true
            END AS identified
       FROM pg_catalog.pg_class c
@@ -46,6 +47,9 @@ SELECT f.nspname, f.relname, f.partitioned,
   FROM followed f
  ORDER BY 1, 2
 """
+_NOT_COMPUTED: Final = """NOT EXISTS (
+                           SELECT FROM pg_catalog.pg_attribute a
+                            WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) AND a.attgenerated <> '')"""
 _INEXACT: Final = """
 SELECT DISTINCT n.nspname, c.relname
   FROM pg_catalog.pg_attribute a
@@ -68,10 +72,12 @@ class FollowedTable:
     identified: bool
 
 
-def followed_tables(source: Connection) -> list[FollowedTable]:
-    """All that may be written to and are permanent."""
+def followed_tables(source: Connection, plugin: Plugin) -> list[FollowedTable]:
+    """All that may be written to and are permanent. pgoutput does not send generated columns, be they a key or not."""
+    computed = plugin is Plugin.PGOUTPUT and source.info.server_version >= 120000
+    query = _TABLES.format(sent=_NOT_COMPUTED if computed else "true")
     with server_errors(Side.SOURCE, "reading which tables can be followed"):
-        rows = source.execute(_TABLES).fetchall()
+        rows = source.execute(query.encode()).fetchall()
     return [FollowedTable(Name(row[0], row[1]), row[2], row[3]) for row in rows]
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from pgcopydb.daemon.identity import followed_tables, without_identity
+from pgcopydb.daemon.plugins import Plugin
 from pgcopydb.daemon.stream import Stream
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection
@@ -40,7 +41,7 @@ _PUBLISHED: Final = "SELECT schemaname, tablename FROM pg_catalog.pg_publication
 
 def remember_counters(source: Connection, workdir: WorkDir) -> None:
     """Before the slot is made: a change that is counted later may be one that the slot has."""
-    found = _counters(source, without_identity(followed_tables(source)))
+    found = _counters(source, without_identity(followed_tables(source, Plugin.PGOUTPUT)))
     tables = [{"schema": name.schema, "name": name.name, "changed": count} for name, count in found.items()]
     content = {"since": _since(source), "tables": tables}
     write_atomic(workdir.unpublished, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
@@ -56,13 +57,21 @@ def check_published(source: Connection, workdir: WorkDir, stream: Stream) -> Non
             hint="Compare them with `pgcopydb compare data`, and copy again those that differ. REPLICA IDENTITY FULL "
             "before the slot is made, or --plugin test_decoding, spares that.",
         )
-    made_since = _made_since(source, stream)
-    if made_since:
+    found = made_since(source, stream)
+    if found:
         raise PartialFailure(
             f"everything that pgoutput published is applied, but tables with rows were made on the source since:"
-            f" {_listed(made_since)}",
+            f" {_listed(found)}",
             hint="Make them on the target and copy their rows.",
         )
+
+
+def made_since(source: Connection, stream: Stream) -> list[Name]:
+    """Tables with rows that pgoutput does not send."""
+    with server_errors(Side.SOURCE, "reading what is published"):
+        published = {Name(*row) for row in source.execute(_PUBLISHED, (list(stream.publications),)).fetchall()}
+    tables = [table.name for table in followed_tables(source, Plugin.PGOUTPUT) if not table.partitioned]
+    return [name for name in tables if name not in published and _has_rows(source, name)]
 
 
 def _changed(source: Connection, workdir: WorkDir) -> list[Name]:
@@ -81,13 +90,6 @@ def _changed(source: Connection, workdir: WorkDir) -> list[Name]:
     now = _counters(source, list(counters))
     known = since == _since(source)
     return sorted(name for name, count in now.items() if not known or count != counters[name])
-
-
-def _made_since(source: Connection, stream: Stream) -> list[Name]:
-    with server_errors(Side.SOURCE, "reading what is published"):
-        published = {Name(*row) for row in source.execute(_PUBLISHED, (list(stream.publications),)).fetchall()}
-    tables = [table.name for table in followed_tables(source) if not table.partitioned]
-    return [name for name in tables if name not in published and _has_rows(source, name)]
 
 
 def _has_rows(source: Connection, table: Name) -> bool:

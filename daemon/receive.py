@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from pgcopydb.daemon.change_file import ChangeFile, change_line, recover, row_line, segment_to_write
+from pgcopydb.daemon.change_file import JSON, ChangeFile, change_line, recover, row_line, segment_to_write
 from pgcopydb.daemon.plugins import BEGIN, COMMIT, MESSAGE, MessageReader, PluginMessage
 from pgcopydb.daemon.segments import Segment
+from pgcopydb.daemon.tail import files_of, remember_first
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.replication import Change, Keepalive, ReplicationSession
 from pgcopydb.runtime.errors import SourceError, StateError
@@ -219,6 +220,8 @@ class Receiver:
         """The one that is written on, or the one that follows it."""
         segment = Segment.holding(lsn, self.timeline, self.segment_size)
         if file is None:
+            if not files_of(self.folder, JSON, self.segment_size):
+                remember_first(self.folder, segment.name)
             file = ChangeFile(self.folder, segment_to_write(self.folder, segment))
         if segment.number <= file.segment.number:
             return file

@@ -67,7 +67,7 @@ def receive_stage(source: Endpoint, sentinel: Sentinel, workdir: WorkDir, stream
     """Receive until the end position. Raises ``Stopped`` when a stop came before."""
     control = SentinelControl(sentinel)
     receiver = Receiver(workdir.changes, stream.timeline, stream.segment_size, stream.consistent_point)
-    with workdir.lock(SERVICE):
+    with workdir.lock(SERVICE), stop.on_fast_stop(sentinel.hang_up):
         persist(
             # Read again each time: the source may have come to another timeline.
             lambda: _receive(source, control, receiver, load_stream(workdir), stop, workdir),

@@ -135,9 +135,10 @@ def replica_role_problem(writer: Connection) -> Problem | None:
 
 def may_be_replica(connection: Connection) -> bool:
     """Whether this role may set ``session_replication_role``; nothing is changed."""
-    try:
-        with connection.transaction(force_rollback=True):
-            connection.execute("SET LOCAL session_replication_role = 'replica'")
-    except psycopg.errors.InsufficientPrivilege:
-        return False
+    with server_errors(Side.TARGET, "trying session_replication_role"):
+        try:
+            with connection.transaction(force_rollback=True):
+                connection.execute("SET LOCAL session_replication_role = 'replica'")
+        except psycopg.errors.InsufficientPrivilege:
+            return False
     return True

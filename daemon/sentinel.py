@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import psycopg
 
 from pgcopydb.postgres.classify import classify, server_errors
-from pgcopydb.postgres.connect import Connection, Endpoint
+from pgcopydb.postgres.connect import Connection, Endpoint, hang_up
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import quote_literal
@@ -60,6 +60,11 @@ class Sentinel:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def hang_up(self) -> None:
+        """Wake whoever waits for the server, with an error; from any thread."""
+        if self._connection is not None:
+            hang_up(self._connection)
 
     def create(self, startpos: Lsn, endpos: Lsn, owner: str = "") -> None:
         """Make it, with these values; one that is there already is overwritten. ``owner``: see ``owner_of``."""

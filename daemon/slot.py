@@ -41,6 +41,7 @@ from pgcopydb.postgres.replication import CreatedSlot, ReplicationSession
 from pgcopydb.postgres.server import inspect_server
 from pgcopydb.runtime.errors import CorruptState, PgcopydbError, SourceError, StateError, TargetError
 from pgcopydb.runtime.failpoint import failpoint
+from pgcopydb.runtime.stop import Stop
 from pgcopydb.runtime.workdir import WorkDir
 
 logger = logging.getLogger(__name__)
@@ -89,8 +90,13 @@ def all_or_nothing(
         raise
 
 
-def make_slot(source: Endpoint, workdir: WorkDir, options: StreamOptions) -> tuple[Stream, ReplicationSession]:
-    """Make what is needed on the source. The session keeps the slot's snapshot until its next command."""
+def make_slot(
+    source: Endpoint, workdir: WorkDir, options: StreamOptions, stop: Stop
+) -> tuple[Stream, ReplicationSession]:
+    """Make what is needed on the source. The session keeps the slot's snapshot until its next command.
+
+    Waits for transactions that write now; a stop ends that with ``Stopped``.
+    """
     with source.connect("setup") as reader:
         facts = inspect_server(reader, Side.SOURCE)
         _check_source(reader, options.slot)
@@ -118,7 +124,7 @@ def make_slot(source: Endpoint, workdir: WorkDir, options: StreamOptions) -> tup
                 _create_publications(reader, names)
                 remember_counters(reader, workdir)
             _say_what_is_waited_for(reader)
-            slot = session.create_slot(stream.slot, stream.plugin)
+            slot = session.create_slot(stream.slot, stream.plugin, stop)
             failpoint("stream.after_slot")
             stream = replace(stream, consistent_point=slot.consistent_point, snapshot=slot.snapshot)
             stream.save(workdir)
@@ -130,11 +136,11 @@ def make_slot(source: Endpoint, workdir: WorkDir, options: StreamOptions) -> tup
 
 
 @contextmanager
-def temporary_slot(source: Endpoint, plugin: Plugin) -> Iterator[CreatedSlot]:
+def temporary_slot(source: Endpoint, plugin: Plugin, stop: Stop) -> Iterator[CreatedSlot]:
     """A slot that is gone when the block is left, for its snapshot and the position that goes with it."""
     with ReplicationSession(source.info, source.title("snapshot")) as session:
         session.identify()
-        yield session.create_slot(f"pgcopydb_{secrets.token_hex(6)}", plugin, temporary=True)
+        yield session.create_slot(f"pgcopydb_{secrets.token_hex(6)}", plugin, stop, temporary=True)
 
 
 def make_ready(stream: Stream, source: Endpoint, target: Endpoint, workdir: WorkDir, endpos: Lsn) -> Stream:
@@ -243,10 +249,10 @@ def _say_what_is_waited_for(reader: Connection) -> None:
 
 
 def _report_identities(reader: Connection, plugin: Plugin) -> None:
-    lacking = without_identity(followed_tables(reader))
+    lacking = without_identity(followed_tables(reader, plugin))
     what = "are not published, and fail the run in the end" if plugin is Plugin.PGOUTPUT else "stop replay"
     for name in lacking[:_SHOWN]:
-        logger.warning("table %s has no primary key and no replica identity: its UPDATEs and DELETEs %s", name, what)
+        logger.warning("table %s has no usable replica identity: its UPDATEs and DELETEs %s", name, what)
         logger.warning("fix: ALTER TABLE %s REPLICA IDENTITY FULL;", name.sql)
     if len(lacking) > _SHOWN:
         logger.warning("… and %d more tables without a replica identity", len(lacking) - _SHOWN)
@@ -277,7 +283,7 @@ def _check_publications(reader: Connection, names: Sequence[str]) -> None:
 
 
 def _create_publications(reader: Connection, names: Sequence[str]) -> None:
-    followed = followed_tables(reader)
+    followed = followed_tables(reader, Plugin.PGOUTPUT)
     if reader.info.server_version < _PARTITIONED_ARE_PUBLISHED:
         followed = [table for table in followed if not table.partitioned]
     everything, inserts = publication_members(followed)

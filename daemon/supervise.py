@@ -87,13 +87,8 @@ class Supervisor:
 
     def _supervise(self) -> None:
         try:
-            self.sentinel.listen()
-            while not self.stop.mode and not self._all_finished():
-                for stage in self._running:
-                    if stage.process is None and stage.finished_at is None:
-                        self._launch(stage)
-                self._look()
-                self._start_again_what_is_behind()
+            with self.stop.on_fast_stop(self.sentinel.hang_up):
+                self._run()
             self.reached = not self.stop.mode
         except BaseException as error:  # noqa: BLE001  handed on to the thread that waits
             self._error = error
@@ -101,6 +96,19 @@ class Supervisor:
         finally:
             self._end_all()
             self.sentinel.close()
+
+    def _run(self) -> None:
+        """Until all have finished, or a stop is requested."""
+        try:
+            self.sentinel.listen()
+        except PgcopydbError as error:
+            self._wait_for_sentinel(error)
+        while not self.stop.mode and not self._all_finished():
+            for stage in self._running:
+                if stage.process is None and stage.finished_at is None:
+                    self._launch(stage)
+            self._look()
+            self._start_again_what_is_behind()
 
     def _all_finished(self) -> bool:
         return all(stage.finished_at is not None for stage in self._running)

@@ -1,31 +1,37 @@
 """Read what another process writes: the lines of a row of files, one for each WAL segment, while they grow.
 
 A file is read under its unfinished or its final name. Only whole lines come out. Which file follows is said by the line
-that closes one; a file that is not there although a later one is has been lost, and is an error. Waiting is the
-caller's.
+that closes one; a file that is not there although a later one is has been lost, and is an error. Which one is the first
+is kept in ``first``, by whoever makes it and by whoever removes those before. Waiting is the caller's.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pgcopydb.daemon.change_file import PARTIAL
+from pgcopydb.daemon.change_file import PARTIAL, SQL
 from pgcopydb.daemon.segments import Segment
 from pgcopydb.postgres.lsn import Lsn
-from pgcopydb.runtime.durable import disk_errors
+from pgcopydb.runtime.durable import disk_errors, write_atomic
 from pgcopydb.runtime.errors import CorruptState
 
 _BLOCK_BYTES: Final = 1 << 18
 _PIECE_BYTES: Final = 1 << 30
+_LOST: Final = "Changes in it are lost unless it comes back. Restore it, or begin again with a new slot and a new copy."
+_FIRST: Final = "first"
+_MADE_AGAIN: Final = "Remove the later .sql files too: transform makes them again from the .json files."
 
 
 def files_of(folder: Path, suffix: str, segment_size: int) -> dict[int, Path]:
     """The files with ``.json`` or ``.sql``, finished or not, by the number of their segment, in order."""
     found: dict[int, Path] = {}
-    for path in folder.iterdir():
+    with disk_errors(folder, "reading the folder"):
+        paths = list(folder.iterdir())
+    for path in paths:
         name = path.name.removesuffix(PARTIAL)
         if name.endswith(suffix) and not name.startswith("."):
             try:
@@ -35,6 +41,32 @@ def files_of(folder: Path, suffix: str, segment_size: int) -> dict[int, Path]:
                     f"{path}: {exc}", hint="Only pgcopydb's own files belong in this folder; move it away."
                 ) from exc
     return dict(sorted(found.items()))
+
+
+def remember_first(folder: Path, segment: str) -> None:
+    """The file of this segment is the first one that there has to be."""
+    write_atomic(folder / _FIRST, f"{segment}\n".encode())
+
+
+def check_first(files: Mapping[int, Path], segment_size: int) -> None:
+    """Raises ``CorruptState`` when somebody else than this program has removed the first ones."""
+    number, path = next(iter(files.items()), (-1, Path()))
+    note = path.with_name(_FIRST) if files else path
+    if not note.is_file():
+        return
+    with disk_errors(note, "reading"):
+        text = note.read_text(encoding="ascii", errors="replace").strip()
+    try:
+        first = Segment.parse(text, segment_size)
+    except ValueError as exc:
+        raise CorruptState(f"{note}: {exc}", hint="Was it edited?") from exc
+    if number > first.number:
+        suffix = path.name.removesuffix(PARTIAL).partition(".")[2]
+        raise CorruptState(
+            f"files are missing in {path.parent}: the first one is {path.name}, and the target may not have the changes"
+            f" of {first.name}.{suffix}",
+            hint=_MADE_AGAIN if f".{suffix}" == SQL else _LOST,
+        )
 
 
 @dataclass(slots=True)
@@ -83,15 +115,27 @@ class Tail:
         return False
 
     def read(self) -> bytes:
-        """Some whole lines, or nothing when no more are there yet. Raises ``CorruptState`` for a lost file."""
+        """Some whole lines, or nothing when no more are there yet. Raises ``CorruptState`` for a lost file, and for one
+        that nobody writes to any more whose last line does not close it."""
         if self._fd < 0 and not self._open():
             return b""
+        # Before reading: what is written until it gets its final name is there then.
+        final = (self.folder / self.name).exists()
         with disk_errors(self.folder / self.name, "reading"):
             block = os.pread(self._fd, _BLOCK_BYTES, self.offset)
             end = block.rfind(b"\n") + 1
             if not end and len(block) == _BLOCK_BYTES:
                 block = self._long_line()
                 end = len(block)
+        if final and not end:
+            # Behind the line that closes a file nobody reads on in it.
+            raise CorruptState(
+                f"{self.folder / self.name} does not end with a line that closes it: it was cut off",
+                hint="Remove it and all later .sql files: transform makes them again."
+                if self.suffix == SQL
+                else "Restore it. If you cannot, remove it and all later files of both kinds: what the source has still"
+                " comes again, and receiving says so if something does not.",
+            )
         self.offset += end
         return block[:end]
 
@@ -124,8 +168,7 @@ class Tail:
             if later is not None:
                 raise CorruptState(
                     f"a file is missing in {self.folder}: the one before {files[later].name}",
-                    hint="Changes in it are lost unless it comes back. Restore it, or begin again with a new slot and "
-                    "a new copy.",
+                    hint=_MADE_AGAIN if self.suffix == SQL else _LOST,
                 )
             return False
         final = path.with_name(path.name.removesuffix(PARTIAL))

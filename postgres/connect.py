@@ -20,11 +20,11 @@ from typing import Any, Final
 import psycopg
 from psycopg import pq
 
-from pgcopydb.postgres.classify import is_transient, server_errors
+from pgcopydb.postgres.classify import hint_for, server_errors
 from pgcopydb.postgres.conninfo import ConnInfo, Side
-from pgcopydb.runtime.errors import ConfigError, Kind
+from pgcopydb.runtime.errors import ConfigError, Kind, PgcopydbError
 from pgcopydb.runtime.logs import NOTICE
-from pgcopydb.runtime.retry import RECONNECT_SECONDS, retry
+from pgcopydb.runtime.retry import RECONNECT_SECONDS, is_transient, retry
 from pgcopydb.runtime.stop import Stop
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,14 @@ _SINCE: Final = {
     "client_connection_check_interval": (140000, "2s"),
     "transaction_timeout": (170000, "0"),
 }
+
+_FULL: Final = (
+    "too many clients",
+    "too many connections",
+    "remaining connection slots",
+    "requested standby connections",
+)
+"""What a server says that has no room for one more session, in its English."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,20 +138,35 @@ def _close_late(future: Future[Connection]) -> None:
 
 
 def _login(info: ConnInfo, title: str) -> Connection:
-    conninfo = info.libpq(title)
-    try:
-        connection: Connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
-    except psycopg.Error as exc:
-        raise login_error(info, conninfo, exc) from exc
+    connection = log_in(info, title, prepare_threshold=None)
     connection.add_notice_handler(_log_notice)
     return connection
 
 
-def login_error(info: ConnInfo, conninfo: str, exc: psycopg.Error) -> Exception:
+def log_in(info: ConnInfo, title: str, **options: Any) -> Connection:
+    """A session as it comes; ``options`` are psycopg's. Raises ``SourceError`` (or ``TargetError``), with
+    ``Kind.RETRY`` when the server may come back."""
+    conninfo = info.libpq(title)
+    try:
+        return psycopg.connect(conninfo, autocommit=True, **options)
+    except psycopg.Error as exc:
+        error = _login_error(info, conninfo, exc)
+        if is_transient(error):
+            raise error from exc
+    # What was refused by a server that was starting is not by one that has started.
+    try:
+        return psycopg.connect(conninfo, autocommit=True, **options)
+    except psycopg.Error as exc:
+        raise _login_error(info, conninfo, exc) from exc
+
+
+def _login_error(info: ConnInfo, conninfo: str, exc: psycopg.Error) -> PgcopydbError:
     """libpq gives no SQLSTATE for a failed login; whether the server answers at all tells the cases apart."""
     message = f"cannot connect to the {info.side} ({info.display()}): {_said(exc)}"
+    if any(words in str(exc) for words in _FULL):
+        return info.side.error(message, hint=hint_for("53300"), kind=Kind.RETRY)
     answer = pq.PGconn.ping(conninfo.encode())
-    if answer == pq.Ping.OK and not is_transient(exc.sqlstate):
+    if answer == pq.Ping.OK:
         return info.side.error(message, hint="The server answers: check user, password, database and pg_hba.conf.")
     if answer == pq.Ping.NO_ATTEMPT:
         return ConfigError(message, hint=f"Check --{info.side} or {info.side.variable}.")

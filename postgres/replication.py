@@ -21,11 +21,12 @@ import psycopg
 from psycopg import pq
 
 from pgcopydb.postgres.classify import classify, hint_for, is_transient
-from pgcopydb.postgres.connect import hang_up, login_error
+from pgcopydb.postgres.connect import hang_up, log_in
 from pgcopydb.postgres.conninfo import ConnInfo
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import quote_ident, quote_literal
-from pgcopydb.runtime.errors import Kind, SourceError, TargetError
+from pgcopydb.runtime.errors import Kind, PgcopydbError, SourceError, TargetError
+from pgcopydb.runtime.stop import Stop
 
 _XLOG_DATA: Final = ord("w")
 _KEEPALIVE: Final = ord("k")
@@ -33,6 +34,9 @@ _DATA_HEADER: Final = struct.Struct(">cQQq")
 _KEEPALIVE_BODY: Final = struct.Struct(">cQqB")
 _STATUS: Final = struct.Struct(">cQQQqB")
 _SEND_SECONDS: Final = 30.0
+_LONGEST_WAIT: Final = 30.0
+_CANCEL_SECONDS: Final = 5.0
+_CANCELLED: Final = "57014"
 _EPOCH: Final = 946_684_800
 """2000-01-01 in seconds since 1970: the protocol counts microseconds from there."""
 
@@ -98,11 +102,7 @@ class ReplicationSession:
     def __init__(self, info: ConnInfo, title: str) -> None:
         """Log in. Raises ``SourceError`` (or ``TargetError``), ``Kind.RETRY`` when the server may come back."""
         self._side = info.side
-        conninfo = info.libpq(title)
-        try:
-            self._connection = psycopg.connect(conninfo, autocommit=True, replication="database")
-        except psycopg.Error as exc:
-            raise login_error(info, conninfo, exc) from exc
+        self._connection = log_in(info, title, replication="database")
         self._pgconn = self._connection.pgconn
         self._pgconn.notice_handler = self._warned
         self._warnings: list[str] = []
@@ -141,10 +141,20 @@ class ReplicationSession:
         result = self._run(f"TIMELINE_HISTORY {timeline}")
         return (result.get_value(0, 0) or b"").decode(), result.get_value(0, 1) or b""
 
-    def create_slot(self, name: str, plugin: str, *, temporary: bool = False) -> CreatedSlot:
-        """Make a logical slot and export the snapshot that goes with it."""
+    def create_slot(self, name: str, plugin: str, stop: Stop, *, temporary: bool = False) -> CreatedSlot:
+        """Make a logical slot and export the snapshot that goes with it.
+
+        Waits until every transaction that writes now has ended. Raises ``Stopped`` when a stop is requested meanwhile;
+        then there is no slot.
+        """
         kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
-        row = self._row(f"CREATE_REPLICATION_SLOT {quote_ident(name)} {kind} {quote_ident(plugin)} EXPORT_SNAPSHOT")
+        command = f"CREATE_REPLICATION_SLOT {quote_ident(name)} {kind} {quote_ident(plugin)} EXPORT_SNAPSHOT"
+        try:
+            row = self._row(command, stop)
+        except PgcopydbError as error:
+            if error.sqlstate == _CANCELLED:
+                stop.check()
+            raise
         return CreatedSlot(row[0], row[3], Lsn.parse(row[1]), row[2])
 
     def drop_slot(self, name: str) -> None:
@@ -174,7 +184,7 @@ class ReplicationSession:
         """Begin to stream from ``start``, or from where the slot was acknowledged if that is later."""
         chosen = ", ".join(f"{quote_ident(name)} {quote_literal(value)}" for name, value in options.items())
         text = f"START_REPLICATION SLOT {quote_ident(slot)} LOGICAL {start}" + (f" ({chosen})" if chosen else "")
-        result = self._pgconn.exec_(text.encode())
+        result = self._execute(text)
         if result.status != pq.ExecStatus.COPY_BOTH:
             raise self._error(result, f"starting to stream from slot {slot}")
         self._pgconn.nonblocking = 1
@@ -260,16 +270,41 @@ class ReplicationSession:
             # A server that sends while it is written to must be read, or both wait for each other.
             self._pgconn.consume_input()
 
-    def _row(self, command: str) -> list[str]:
-        result = self._run(command)
+    def _row(self, command: str, stop: Stop | None = None) -> list[str]:
+        result = self._run(command, stop)
         values = [result.get_value(0, column) for column in range(result.nfields)]
         return ["" if value is None else value.decode() for value in values]
 
-    def _run(self, command: str) -> pq.abc.PGresult:
-        result = self._pgconn.exec_(command.encode())
+    def _run(self, command: str, stop: Stop | None = None) -> pq.abc.PGresult:
+        result = self._execute(command, stop)
         if result.status not in _READ_RESULTS:
             raise self._error(result, command.partition(";")[0])
         return result
+
+    def _execute(self, command: str, stop: Stop | None = None) -> pq.abc.PGresult:
+        """The last result. Waits outside of libpq, for within it no signal is handled; a stop cancels the command."""
+        last: pq.abc.PGresult | None = None
+        try:
+            self._pgconn.send_query(command.encode())
+            while True:
+                while self._pgconn.is_busy():
+                    self.wait(_LONGEST_WAIT, [stop.fileno()] if stop is not None else [])
+                    if stop is not None and stop.mode:
+                        self._connection.cancel_safe(timeout=_CANCEL_SECONDS)
+                        stop = None
+                    self._pgconn.consume_input()
+                result = self._pgconn.get_result()
+                if result is None:
+                    break
+                last = result
+                if result.status == pq.ExecStatus.COPY_BOTH:
+                    break
+        except psycopg.Error as exc:
+            # A server that hangs up may have said why.
+            if last is None or last.status != pq.ExecStatus.FATAL_ERROR:
+                raise classify(self._side, exc, command.partition(";")[0]) from exc
+        assert last is not None  # noqa: S101  every command is answered
+        return last
 
     def _error(self, result: pq.abc.PGresult, doing: str) -> SourceError | TargetError:
         sqlstate = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode() or None

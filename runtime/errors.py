@@ -60,6 +60,10 @@ class PgcopydbError(Exception):
         self.kind = kind
         self.sqlstate = sqlstate
 
+    def __str__(self) -> str:
+        """The message as it is now: whoever passes the error on may have said in it where it was."""
+        return self.message
+
 
 class UsageError(PgcopydbError):
     """The command line or the environment asks for something that makes no sense."""

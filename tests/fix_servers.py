@@ -57,8 +57,8 @@ class Database:
         return self.cluster.dsn(self.name)
 
     def connect(self, **overrides: Any) -> psycopg.Connection[tuple[Any, ...]]:
-        """A connection with autocommit on; overrides go to ``psycopg.connect``."""
-        return psycopg.connect(self.dsn, **{"autocommit": True, **overrides})
+        """A connection with autocommit on, that speaks UTF-8; overrides go to ``psycopg.connect``."""
+        return psycopg.connect(self.dsn, **{"autocommit": True, "client_encoding": "utf8", **overrides})
 
     def execute(self, statements: str) -> None:
         """Run one or more statements, each on its own unless they open a transaction themselves."""

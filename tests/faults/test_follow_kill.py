@@ -21,6 +21,7 @@ from pgcopydb.runtime.failpoint import NAMES
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
+from tests.following import is_applied, is_replayed
 from tests.wait import wait_until
 from tests.workload import SCHEMA, Workload
 
@@ -64,16 +65,6 @@ def uris(pair: DbPair, failpoints: str = "") -> dict[str, str]:
     return env | ({"PGCOPYDB_FAILPOINTS": failpoints} if failpoints else {})
 
 
-def replaying(pair: DbPair) -> bool:
-    if pair.source.fetch("SELECT to_regclass('pgcopydb.sentinel')") == [(None,)]:
-        return False
-    return pair.source.fetch("SELECT apply AND replay_lsn > '0/0' FROM pgcopydb.sentinel") == [(True,)]
-
-
-def caught_up_with(pair: DbPair, position: str) -> bool:
-    return pair.source.fetch(f"SELECT replay_lsn >= '{position}' FROM pgcopydb.sentinel") == [(True,)]
-
-
 def switch_wal(pair: DbPair) -> str:
     """Files are complete when the source's segment is."""
     pair.source.execute("SELECT pg_switch_wal()")
@@ -83,7 +74,7 @@ def switch_wal(pair: DbPair) -> str:
 def run_to_the_end(pgcopydb: Command, pair: DbPair, workdir: Path, failpoints: str = "") -> str:
     """Follow until the position of now; the log. Does not check how that ends."""
     done = pgcopydb.start("clone", "--follow", "--resume", "--dir", workdir, env=uris(pair, failpoints))
-    wait_until(lambda: done.poll() is not None or replaying(pair), 60, "changes to be applied")
+    wait_until(lambda: done.poll() is not None or is_applied(pair), 60, "changes to be applied")
     if done.poll() is None:
         pgcopydb.run("stream", "sentinel", "set", "endpos", "--current", "--dir", workdir, env=uris(pair))
     wait_until(lambda: done.poll() is not None, 90, "the end position to be reached")
@@ -117,7 +108,7 @@ def test_killed_and_gone_on(name: str, pair: DbPair, pgcopydb: Command, workdir_
     if trapped.poll() is None and name not in AT_THE_END:
         trapped.kill()
     if name in AT_THE_END:
-        wait_until(lambda: replaying(pair) or trapped.poll() is not None, 90, "changes to be applied")
+        wait_until(lambda: is_applied(pair) or trapped.poll() is not None, 90, "changes to be applied")
         pgcopydb.run("stream", "sentinel", "set", "endpos", "--current", "--dir", workdir_path, env=uris(pair))
     trapped.wait(90)
     assert trapped.returncode != 0 or killed(pgcopydb, trapped), pgcopydb.log_of(trapped)
@@ -154,12 +145,12 @@ def test_any_process_killed_at_any_time(seed: int, pair: DbPair, pgcopydb: Comma
     pair.source.execute(SCHEMA)
     with Workload(pair.source.dsn, seed=seed, writers=2) as workload:
         process = pgcopydb.start("clone", "--follow", "--dir", workdir_path, env=uris(pair))
-        wait_until(lambda: process.poll() is not None or replaying(pair), 90, "changes to be applied")
+        wait_until(lambda: process.poll() is not None or is_applied(pair), 90, "changes to be applied")
         for _ in range(12):
             assert process.poll() is None, pgcopydb.log_of(process)
             target = switch_wal(pair)
             if rng.random() < 0.5:
-                wait_until(partial(caught_up_with, pair, target), 60, "the target to catch up")
+                wait_until(partial(is_replayed, pair, target), 60, "the target to catch up")
             else:
                 wait_until(partial(behind, workload, workload.committed + 10), 60, "work")
             victims = [process.pid, *children_of(process.pid)]

@@ -26,8 +26,7 @@ COMMIT; -- {"xid":751,"lsn":"0/24D46B8","timestamp":"2026-01-10 15:00:07.123456+
 BEGIN; -- {"xid":752,"lsn":"0/24D46F0"}
 INSERT INTO "shop"."parcel" ("number", "grams") OVERRIDING SYSTEM VALUE VALUES ('1', '1500');
 UPDATE ONLY "shop"."parcel" SET "grams" = '2500' WHERE "number" = '1';
-DELETE FROM ONLY "shop"."parcel" WHERE "number" = '1';
-INSERT INTO "shop"."parcel" ("number", "grams") OVERRIDING SYSTEM VALUE VALUES ('2', '2500');
+WITH gone AS (DELETE FROM ONLY "shop"."parcel" WHERE "number" = '1' RETURNING *) INSERT INTO "shop"."parcel" ("number", "grams") OVERRIDING SYSTEM VALUE SELECT '2', '2500' FROM gone;
 COMMIT; -- {"xid":752,"lsn":"0/24D4798","timestamp":"2026-01-10 15:00:08.123456+00"}
 BEGIN; -- {"xid":753,"lsn":"0/24D47D0"}
 TRUNCATE ONLY "shop"."event", ONLY "shop"."Order line" RESTART IDENTITY;

@@ -17,6 +17,7 @@ from tests.content import assert_same_content, assert_same_schema
 from tests.fix_command import PROGRAM, Command
 from tests.fix_servers import Database, DbPair, Servers, fresh_database
 from tests.fix_wal2json import require_wal2json
+from tests.following import is_applied, sentinel_row
 from tests.wait import wait_until
 from tests.workload import SCHEMA, TRUNCATES, Workload
 
@@ -64,20 +65,8 @@ def uris(pair: DbPair) -> dict[str, str]:
     return {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
 
 
-def sentinel(pair: DbPair) -> dict[str, object]:
-    """Its row, empty when there is none."""
-    if pair.source.fetch("SELECT to_regclass('pgcopydb.sentinel')") == [(None,)]:
-        return {}
-    rows = pair.source.fetch("SELECT to_jsonb(s) FROM pgcopydb.sentinel s")
-    return dict(rows[0][0]) if rows else {}
-
-
-def applying(pair: DbPair) -> bool:
-    return sentinel(pair).get("replay_lsn", "0/0") != "0/0"
-
-
 def replayed(pair: DbPair) -> Lsn:
-    return Lsn.parse(str(sentinel(pair)["replay_lsn"]))
+    return Lsn.parse(str(sentinel_row(pair.source)["replay_lsn"]))
 
 
 def replayed_behind(pair: DbPair, position: Lsn) -> bool:
@@ -122,7 +111,7 @@ def test_clone_and_follow(plugin: str, db_pair: DbPair, pgcopydb: Command, workd
     with Workload(db_pair.source.dsn, seed=7, writers=3, without=TRUNCATES) as workload:
         wait_until(lambda: workload.committed > 50, 60, "rows before the snapshot")
         process = pgcopydb.start("clone", "--follow", "--dir", workdir_path, *options, env=uris(db_pair))
-        wait_until(lambda: applying(db_pair) or process.poll() is not None, 90, "changes to be applied")
+        wait_until(lambda: is_applied(db_pair) or process.poll() is not None, 90, "changes to be applied")
         assert process.poll() is None, pgcopydb.log_of(process)
         wait_until(lambda: not open_transactions(db_pair), 30, "the source to be able to vacuum what the copy has read")
         seen = workload.committed
@@ -133,7 +122,7 @@ def test_clone_and_follow(plugin: str, db_pair: DbPair, pgcopydb: Command, workd
     log = pgcopydb.log_of(process)
     assert process.returncode == 0, log
     assert_same_content(db_pair.source.dsn, db_pair.target.dsn)
-    assert Lsn.parse(str(sentinel(db_pair)["replay_lsn"])) >= endpos
+    assert Lsn.parse(str(sentinel_row(db_pair.source)["replay_lsn"])) >= endpos
     assert f"Reached {endpos}" in log
     assert orjson.loads((workdir_path / "apply.json").read_bytes())["transactions"] > 0
     removed = pgcopydb.run("stream", "cleanup", "--dir", workdir_path, env=uris(db_pair)).stdout
@@ -166,7 +155,7 @@ def test_an_interrupted_follow_goes_on(pair: DbPair, pgcopydb: Command, workdir_
     pair.source.execute(SCHEMA)
     clone = pgcopydb.start("clone", "--follow", "--dir", workdir_path, env=uris(pair))
     with Workload(pair.source.dsn, seed=11, writers=2, without=TRUNCATES):
-        wait_until(lambda: applying(pair) or clone.poll() is not None, 60, "changes to be applied")
+        wait_until(lambda: is_applied(pair) or clone.poll() is not None, 60, "changes to be applied")
         for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
             here = current(pair)
             wait_until(partial(replayed_behind, pair, Lsn.parse(here)), 60, "changes to be applied")
@@ -228,7 +217,7 @@ def test_a_copy_under_another_snapshot_than_the_stream_begins_at(
     assert refused.returncode == 3
     assert "changes would be lost or applied twice" in refused.stderr
     again = pgcopydb.start("clone", "--follow", "--resume", "--dir", workdir_path, env=env)
-    wait_until(lambda: applying(pair) or again.poll() is not None, 60, "changes to be applied")
+    wait_until(lambda: is_applied(pair) or again.poll() is not None, 60, "changes to be applied")
     end_here(pgcopydb, pair, workdir_path)
     assert again.wait(60) == 0, pgcopydb.log_of(again)
     assert pair.target.fetch("SELECT i FROM t") == [(1,)]

@@ -11,6 +11,7 @@ import pytest
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
+from tests.following import is_applied
 from tests.wait import wait_until
 
 TABLES = """
@@ -40,22 +41,15 @@ def uris(pair: DbPair) -> dict[str, str]:
     return {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
 
 
-def applying(pair: DbPair) -> bool:
-    query = "SELECT to_regclass('pgcopydb.sentinel') IS NOT NULL"
-    if pair.source.fetch(query) != [(True,)]:
-        return False
-    return pair.source.fetch("SELECT apply AND replay_lsn > '0/0' FROM pgcopydb.sentinel") == [(True,)]
-
-
 @pytest.mark.parametrize("plugin", PLUGINS)
 @pytest.mark.parametrize(
     ("ddl", "work", "said", "fix"),
     [
         (
-            "ALTER TABLE changed ADD COLUMN extra numeric(5, 2)",
+            "ALTER TABLE changed ADD COLUMN extra numeric(5, 2) DEFAULT 7.5",
             "INSERT INTO changed VALUES (11, 'x', 1, 1.5)",
-            'ALTER TABLE "public"."changed" ADD COLUMN "extra" numeric',
-            "ALTER TABLE changed ADD COLUMN extra numeric(5, 2)",
+            'ALTER TABLE "public"."changed" ADD COLUMN "extra" numeric(5,2) DEFAULT 7.5;',
+            'ALTER TABLE "public"."changed" ADD COLUMN "extra" numeric(5,2) DEFAULT 7.5',
         ),
         (
             "ALTER TABLE changed RENAME COLUMN v TO w",
@@ -83,7 +77,7 @@ def test_replay_stops_before_what_does_not_fit(
 ) -> None:
     """Everything before it is applied; after the statement was run on the target, all the rest too."""
     process = pgcopydb.start("clone", "--follow", "--plugin", plugin, "--dir", workdir_path, env=uris(pair))
-    wait_until(lambda: process.poll() is not None or applying(pair), 60, "changes to be applied")
+    wait_until(lambda: process.poll() is not None or is_applied(pair), 60, "changes to be applied")
     pair.source.execute("INSERT INTO kept SELECT i, 'before' FROM generate_series(11, 500) i")
     pair.source.execute(ddl)
     pair.source.execute("INSERT INTO kept VALUES (1000, 'still before')")
@@ -112,7 +106,7 @@ def test_a_column_that_was_dropped_needs_nothing(
     plugin: str, pair: DbPair, pgcopydb: Command, workdir_path: Path
 ) -> None:
     process = pgcopydb.start("clone", "--follow", "--plugin", plugin, "--dir", workdir_path, env=uris(pair))
-    wait_until(lambda: process.poll() is not None or applying(pair), 60, "changes to be applied")
+    wait_until(lambda: process.poll() is not None or is_applied(pair), 60, "changes to be applied")
     pair.source.execute("ALTER TABLE changed DROP COLUMN n; INSERT INTO changed VALUES (11, 'x')")
     pair.source.execute("UPDATE changed SET v = 'y' WHERE id < 4; DELETE FROM changed WHERE id = 5")
     pgcopydb.run("stream", "sentinel", "set", "endpos", "--current", "--dir", workdir_path, env=uris(pair))
@@ -124,7 +118,7 @@ def test_a_column_that_was_dropped_needs_nothing(
 
 def test_a_new_table_is_named(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
     process = pgcopydb.start("clone", "--follow", "--plugin", "test_decoding", "--dir", workdir_path, env=uris(pair))
-    wait_until(lambda: process.poll() is not None or applying(pair), 60, "changes to be applied")
+    wait_until(lambda: process.poll() is not None or is_applied(pair), 60, "changes to be applied")
     pair.source.execute("CREATE TABLE made (id int PRIMARY KEY); INSERT INTO made VALUES (1)")
     wait_until(lambda: process.poll() is not None, 60, "replay to stop")
     assert process.returncode == 7
@@ -154,3 +148,28 @@ def test_a_column_added_during_the_copy_can_be_added_until_it_is_complete(
 def is_stopped(pid: int) -> bool:
     stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     return stat.rpartition(")")[2].split()[0] == "T"
+
+
+def test_a_table_that_is_dropped(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """Its last changes are applied, though the source does not say any more what identified its rows."""
+    process = pgcopydb.start("clone", "--follow", "--plugin", "test_decoding", "--dir", workdir_path, env=uris(pair))
+    wait_until(lambda: process.poll() is not None or is_applied(pair), 60, "changes to be applied")
+    pair.source.execute("BEGIN; UPDATE changed SET n = 7; DELETE FROM changed WHERE id = 1; DROP TABLE changed; COMMIT")
+    pair.source.execute("INSERT INTO kept VALUES (1000, 'behind')")
+    pgcopydb.run("stream", "sentinel", "set", "endpos", "--current", "--dir", workdir_path, env=uris(pair))
+    assert process.wait(60) == 0, pgcopydb.log_of(process)
+    assert "table public.changed is not on the source any more" in pgcopydb.log_of(process)
+    assert pair.target.fetch("SELECT count(*), min(n), max(n) FROM changed") == [(9, 7, 7)]
+    pair.target.execute("DROP TABLE changed")
+    assert_same_content(pair.source.dsn, pair.target.dsn)
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_a_table_that_is_made_anew(plugin: str, pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """That its rows are others now is not among the changes."""
+    process = pgcopydb.start("clone", "--follow", "--plugin", plugin, "--dir", workdir_path, env=uris(pair))
+    wait_until(lambda: process.poll() is not None or is_applied(pair), 60, "changes to be applied")
+    pair.source.execute("BEGIN; DROP TABLE changed; CREATE TABLE changed (id int PRIMARY KEY, v text, n int); COMMIT")
+    pgcopydb.run("stream", "sentinel", "set", "endpos", "--current", "--dir", workdir_path, env=uris(pair))
+    assert process.wait(60) == 12, pgcopydb.log_of(process)
+    assert "made anew or renamed on the source since they were copied: public.changed" in pgcopydb.log_of(process)

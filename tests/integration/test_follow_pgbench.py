@@ -11,9 +11,11 @@ from pathlib import Path
 import orjson
 import pytest
 
+from pgcopydb.postgres.lsn import Lsn
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import Database, DbPair, Servers, fresh_database
+from tests.following import sentinel_row
 from tests.wait import wait_until
 
 CLIENTS = 2
@@ -51,10 +53,10 @@ def pgbench_running(source: Database, log: Path) -> Iterator[subprocess.Popen[by
 
 def in_front(source: Database, target: Database) -> bool:
     """Whether the target has a transaction that the copy did not have."""
-    if source.fetch("SELECT to_regclass('pgcopydb.sentinel')") == [(None,)]:
-        return False
-    applied = source.fetch("SELECT replay_lsn > startpos FROM pgcopydb.sentinel")
-    return applied == [(True,)] and target.fetch(TRANSACTIONS)[0][0] > 0
+    row = sentinel_row(source)
+    return (
+        bool(row) and Lsn.parse(row["replay_lsn"]) > Lsn.parse(row["startpos"]) and target.fetch(TRANSACTIONS)[0][0] > 0
+    )
 
 
 def totals_agree(target: Database) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from tests.content import assert_same_content
 from tests.fix_command import Command
-from tests.fix_servers import Database, DbPair, Servers, fresh_database
+from tests.fix_servers import DbPair, Servers, fresh_database
+from tests.following import sentinel_row
 from tests.wait import wait_until
 from tests.workload import SCHEMA, Workload
 
@@ -62,7 +63,7 @@ def read_at(workdir: Path) -> set[str]:
 def end(pgcopydb: Command, pair: DbPair, workdir: Path, *more: str) -> str:
     """Bring the migration to its end from where it is, and compare."""
     process = pgcopydb.start("clone", "--follow", "--resume", "--dir", workdir, *more, env=uris(pair))
-    wait_until(lambda: process.poll() is not None or has_sentinel(pair.source), 60, "the sentinel")
+    wait_until(lambda: process.poll() is not None or bool(sentinel_row(pair.source)), 60, "the sentinel")
     assert process.poll() is None, pgcopydb.log_of(process)
     pgcopydb.run("stream", "sentinel", "set", "endpos", "--current", "--dir", workdir, env=uris(pair))
     wait_until(lambda: process.poll() is not None, 90, "the end position to be reached")
@@ -70,10 +71,6 @@ def end(pgcopydb: Command, pair: DbPair, workdir: Path, *more: str) -> str:
     assert process.returncode == 0, log
     assert_same_content(pair.source.dsn, pair.target.dsn)
     return log
-
-
-def has_sentinel(source: Database) -> bool:
-    return source.fetch("SELECT to_regclass('pgcopydb.sentinel') IS NOT NULL") == [(True,)]
 
 
 @pytest.mark.parametrize(

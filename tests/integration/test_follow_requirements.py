@@ -13,6 +13,7 @@ from demo.clusters import Cluster
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import Database, DbPair, Servers, fresh_database
+from tests.following import is_applied
 from tests.wait import wait_until
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'x')"
@@ -147,9 +148,10 @@ def test_a_target_role_without_privileges(pair: DbPair, pgcopydb: Command, workd
         told = [finding for finding in findings if "session_replication_role" in finding["message"]]
         assert [finding["fix"] for finding in told] == ['GRANT SET ON PARAMETER session_replication_role TO "plain";']
         assert "triggers fire" in told[0]["message"]
+        assert "trigger note on public.t" in [finding["subject"] for finding in findings]
         pair.target.execute(told[0]["fix"])
         process = pgcopydb.start("clone", "--follow", "--no-owner", "--no-acl", "--dir", workdir_path, env=env)
-        wait_until(lambda: process.poll() is not None or applying(pair), 60, "changes to be applied")
+        wait_until(lambda: process.poll() is not None or is_applied(pair), 60, "changes to be applied")
         assert "session_replication_role" not in pgcopydb.log_of(process)
         assert "progress is kept in a table" in pgcopydb.log_of(process)
         pair.source.execute(
@@ -165,12 +167,6 @@ def test_a_target_role_without_privileges(pair: DbPair, pgcopydb: Command, workd
         assert pair.target.fetch("SELECT to_regnamespace('pgcopydb')") == [(None,)]
     finally:
         pair.target.execute("DROP OWNED BY plain; DROP ROLE plain")
-
-
-def applying(pair: DbPair) -> bool:
-    if pair.source.fetch("SELECT to_regclass('pgcopydb.sentinel') IS NOT NULL") != [(True,)]:
-        return False
-    return pair.source.fetch("SELECT apply AND replay_lsn > '0/0' FROM pgcopydb.sentinel") == [(True,)]
 
 
 def test_nothing_is_set_up(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
@@ -189,3 +185,16 @@ def test_nothing_is_set_up(pair: DbPair, pgcopydb: Command, workdir_path: Path) 
         assert process.returncode == 3, (command, log)
         assert "hint: " in log, (command, log)
         assert "Traceback" not in log
+
+
+def test_a_trigger_that_fires_whoever_applies(pair: DbPair, pgcopydb: Command) -> None:
+    pair.source.execute(
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        " CREATE TRIGGER plain AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION note();"
+        ' CREATE TRIGGER "al ways" AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION note();'
+        ' ALTER TABLE t ENABLE ALWAYS TRIGGER "al ways"'
+    )
+    findings = orjson.loads(pgcopydb.run("check", "--follow", "--json", env=uris(pair)).stdout)
+    told = [finding for finding in findings if finding["subject"].startswith("trigger ")]
+    assert [finding["subject"] for finding in told] == ["trigger al ways on public.t"]
+    assert 'ALTER TABLE "public"."t" DISABLE TRIGGER "al ways"' in told[0]["fix"]

@@ -32,6 +32,12 @@ BEGIN; -- {"xid":2,"lsn":"0/1000030"}
 INSERT INTO "public"."child" ("id", "parent") VALUES ('1', '99');
 COMMIT; -- {"xid":2,"lsn":"0/1000040","timestamp":"2026-01-10 15:00:01+00"}
 """
+SHIFTED = b"""\
+BEGIN; -- {"xid":3,"lsn":"0/1000050"}
+UPDATE ONLY "public"."list" SET "place" = '2' WHERE "id" = '1';
+UPDATE ONLY "public"."list" SET "place" = '3' WHERE "id" = '2';
+COMMIT; -- {"xid":3,"lsn":"0/1000060","timestamp":"2026-01-10 15:00:02+00"}
+"""
 START = Lsn.parse("0/1000000")
 
 
@@ -83,6 +89,16 @@ def test_a_transaction_without_a_statement_moves_it(target: Database) -> None:
     replay_lines(target, progress, empty)
     with endpoint(target).connect("look") as connection:
         assert progress.durable(connection) == Lsn.parse("0/1000040")
+
+
+def test_rows_that_are_unique_again_at_the_end(target: Database) -> None:
+    """The source's UPDATE was one statement, at whose end a deferrable constraint is looked at."""
+    target.execute("CREATE TABLE list (id int PRIMARY KEY, place int UNIQUE DEFERRABLE)")
+    target.execute("INSERT INTO list VALUES (1, 1), (2, 2)")
+    with endpoint(target).connect("setup") as connection:
+        progress = create_progress(connection, target.name, START)
+    replay_lines(target, progress, SHIFTED)
+    assert target.fetch("SELECT id, place FROM list ORDER BY id") == [(1, 2), (2, 3)]
 
 
 def test_only_one_session_moves_it(target: Database) -> None:

@@ -12,7 +12,8 @@ import pytest
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
-from tests.integration.test_follow import applying, drop_progress, end_here, sequences, uris
+from tests.following import is_applied
+from tests.integration.test_follow import drop_progress, end_here, sequences, uris
 from tests.wait import wait_until
 
 SCHEMA = """
@@ -47,7 +48,7 @@ def pair(servers: Servers) -> Iterator[DbPair]:
 
 def follow(pgcopydb: Command, pair: DbPair, workdir: Path) -> subprocess.Popen[bytes]:
     process = pgcopydb.start("clone", "--follow", "--plugin", "pgoutput", "--dir", workdir, env=uris(pair))
-    wait_until(lambda: applying(pair) or process.poll() is not None, 60, "changes to be applied")
+    wait_until(lambda: is_applied(pair) or process.poll() is not None, 60, "changes to be applied")
     return process
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -13,6 +14,7 @@ from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.replication import Change, Keepalive, ReplicationSession
 from pgcopydb.postgres.server import wal_position
 from pgcopydb.runtime.errors import Kind, SourceError
+from pgcopydb.runtime.stop import Stop
 from tests.fix_servers import Database, Servers, fresh_database
 from tests.wait import wait_until
 
@@ -69,7 +71,7 @@ def changes(stream: ReplicationSession, count: int) -> list[Change]:
 def test_the_snapshot_and_the_stream_meet_exactly(database: Database) -> None:
     database.execute("CREATE TABLE t (i int); INSERT INTO t VALUES (1)")
     with session(database) as stream, database.connect() as reader:
-        slot = stream.create_slot("meets", "test_decoding")
+        slot = stream.create_slot("meets", "test_decoding", Stop())
         database.execute("INSERT INTO t VALUES (2)")
         reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         reader.execute(f"SET TRANSACTION SNAPSHOT '{slot.snapshot}'")
@@ -86,7 +88,7 @@ def test_the_snapshot_and_the_stream_meet_exactly(database: Database) -> None:
 def test_only_what_was_acknowledged_is_forgotten(database: Database) -> None:
     database.execute("CREATE TABLE t (i int)")
     with session(database) as stream:
-        slot = stream.create_slot("forgets", "test_decoding")
+        slot = stream.create_slot("forgets", "test_decoding", Stop())
         for number in range(3):
             database.execute(f"INSERT INTO t VALUES ({number})")
         stream.start(slot.name, slot.consistent_point, OPTIONS)
@@ -104,7 +106,7 @@ def test_only_what_was_acknowledged_is_forgotten(database: Database) -> None:
 
 def test_a_keepalive_that_was_asked_for_comes(database: Database) -> None:
     with session(database) as stream:
-        slot = stream.create_slot("answers", "test_decoding", temporary=True)
+        slot = stream.create_slot("answers", "test_decoding", Stop(), temporary=True)
         stream.start(slot.name, slot.consistent_point, OPTIONS)
         here = Lsn.parse(str(database.fetch("SELECT pg_current_wal_flush_lsn()")[0][0]))
         stream.feedback(written=Lsn(0), flushed=Lsn(0), applied=Lsn(0), ask=True)
@@ -124,7 +126,7 @@ def test_values_have_one_form_whatever_the_database_says(database: Database) -> 
         database.execute(f"ALTER DATABASE {database.name} SET {name} = '{value}'")
     with session(database) as stream, database.connect() as writer:
         writer.execute("CREATE TABLE t (d timestamptz, f float8, b bytea, i interval)")
-        slot = stream.create_slot("pinned", "test_decoding", temporary=True)
+        slot = stream.create_slot("pinned", "test_decoding", Stop(), temporary=True)
         writer.execute("INSERT INTO t VALUES ('2026-02-01 00:00:00+00', 0.1::float8 + 0.2, '\\x00ff', '1 day 2 hours')")
         stream.start(slot.name, slot.consistent_point, OPTIONS)
         payload = changes(stream, 3)[1].payload.decode()
@@ -141,9 +143,9 @@ def test_what_goes_wrong_is_said_in_the_servers_words(database: Database) -> Non
             stream.start("nothing", Lsn(0), {})
         assert caught.value.sqlstate == "42704"
         with pytest.raises(SourceError, match=r'"\S*no_such_plugin"'):
-            stream.create_slot("broken", "no_such_plugin")
+            stream.create_slot("broken", "no_such_plugin", Stop())
     with session(database) as one, session(database) as other:
-        slot = one.create_slot("taken", "test_decoding")
+        slot = one.create_slot("taken", "test_decoding", Stop())
         one.start(slot.name, slot.consistent_point, OPTIONS)
         with pytest.raises(SourceError, match='replication slot "taken" is active for PID') as caught:
             other.start("taken", Lsn(0), OPTIONS)
@@ -153,7 +155,7 @@ def test_what_goes_wrong_is_said_in_the_servers_words(database: Database) -> Non
 
 def test_a_stream_that_the_server_breaks_off_is_worth_another_try(database: Database) -> None:
     with session(database) as stream:
-        slot = stream.create_slot("broken_off", "test_decoding")
+        slot = stream.create_slot("broken_off", "test_decoding", Stop())
         stream.start(slot.name, slot.consistent_point, OPTIONS)
         database.execute(
             "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = 'broken_off'"
@@ -171,7 +173,7 @@ def test_a_stream_that_the_server_breaks_off_is_worth_another_try(database: Data
 
 def test_dropping_a_slot_and_naming_the_system(database: Database) -> None:
     with session(database) as stream:
-        stream.create_slot("dropped", "test_decoding")
+        stream.create_slot("dropped", "test_decoding", Stop())
         stream.drop_slot("dropped")
         assert slots(database) == []
         identity = stream.identify()
@@ -194,3 +196,13 @@ def test_a_position_behind_every_visible_commit(database: Database) -> None:
             not_flushed += wal_position(asking) < Lsn.parse(written)
             assert wal_position(asking, with_all_commits=True) >= Lsn.parse(written)
         assert not_flushed
+
+
+def test_a_server_without_a_free_walsender(database: Database) -> None:
+    """It may not have noticed yet that an earlier session of ours is gone."""
+    with ExitStack() as stack:
+        for _ in range(int(database.fetch("SHOW max_wal_senders")[0][0])):
+            stack.enter_context(session(database))
+        with pytest.raises(SourceError, match="standby connections") as refused:
+            session(database)
+    assert refused.value.kind is Kind.RETRY

@@ -13,7 +13,8 @@ import pytest
 
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
-from tests.integration.test_follow import applying, current, drop_progress, end_here, sentinel, uris
+from tests.following import is_applied, sentinel_row
+from tests.integration.test_follow import current, drop_progress, end_here, uris
 from tests.wait import wait_until
 
 ROWS = "INSERT INTO t SELECT i, repeat('x', 200) FROM generate_series({}, {}) i"
@@ -57,7 +58,7 @@ def follow(
 ) -> subprocess.Popen[bytes]:
     env = {**uris(pair), "PGCOPYDB_FAILPOINTS": failpoints}
     process = pgcopydb.start("clone", "--follow", "--plugin", "test_decoding", "--dir", workdir, *options, env=env)
-    wait_until(lambda: applying(pair) or process.poll() is not None, 60, "changes to be applied")
+    wait_until(lambda: is_applied(pair) or process.poll() is not None, 60, "changes to be applied")
     return process
 
 
@@ -88,7 +89,7 @@ def test_an_end_position_that_is_moved_while_a_stage_ends(pair: DbPair, pgcopydb
     wait_until(lambda: stage_of(process, "receive") == 0, 30, "the end of receiving")
     pair.source.execute(ROWS.format(11, 20))
     endpos = end_here(pgcopydb, pair, workdir_path)
-    wait_until(lambda: str(sentinel(pair)["write_lsn"]) == str(endpos), 30, "the rest to be received")
+    wait_until(lambda: str(sentinel_row(pair.source)["write_lsn"]) == str(endpos), 30, "the rest to be received")
     wait_until(lambda: stage_of(process, "receive") == 0, 30, "the end of receiving once more")
     halted = running_stage(process, "apply")
     os.kill(halted, signal.SIGCONT)
@@ -129,3 +130,20 @@ def test_a_conflict_that_an_earlier_process_met(pair: DbPair, pgcopydb: Command,
     assert "2 changes did not find the rows" in pgcopydb.log_of(process)
     kept = [orjson.loads(line) for line in (workdir_path / "conflicts.jsonl").read_bytes().splitlines()]
     assert [(each["expected"], each["found"]) for each in kept] == [(1, 0), (1, 0)]
+
+
+def test_a_session_that_ends_while_there_is_nothing_to_apply(
+    pair: DbPair, pgcopydb: Command, workdir_path: Path
+) -> None:
+    """It is replaced when that happens, not when the next change comes; until then nothing would wait."""
+    process = follow(pgcopydb, pair, workdir_path)
+    sessions = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '% apply %'"
+    )
+    before = wait_until(lambda: pair.target.fetch(sessions), 30, "a session that applies")
+    pair.target.execute(f"SELECT pg_terminate_backend({before[0][0]}, 10000)")
+    wait_until(lambda: pair.target.fetch(sessions) not in ([], before), 30, "another session")
+    pair.source.execute(ROWS.format(1, 10))
+    end_here(pgcopydb, pair, workdir_path)
+    assert process.wait(60) == 0, pgcopydb.log_of(process)
+    assert count(pair) == 10

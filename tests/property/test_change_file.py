@@ -1,4 +1,5 @@
-"""Whatever byte a writer dies at, every whole line is left, and it is known where the last transaction ends."""
+"""Whatever byte a writer dies at, and whatever page was not written when the power failed, every whole line before that
+is left, and it is known where the last transaction ends."""
 
 from __future__ import annotations
 
@@ -51,7 +52,10 @@ def lines_of(written: list[list[bytes] | None]) -> list[tuple[bytes, int | None]
 def test_a_torn_file(written: list[list[bytes] | None], data: st.DataObject, block: int) -> None:
     lines = lines_of(written)
     content = b"".join(line for line, _ in lines)
-    cut = data.draw(st.integers(0, len(content)))
+    size_on_disk = data.draw(st.integers(0, len(content)))
+    hole = data.draw(st.integers(0, size_on_disk))
+    zeros = data.draw(st.integers(0, size_on_disk - hole))
+    cut = hole if zeros else size_on_disk
     kept, position, size, left_open = b"", 0, 0, False
     for line, boundary in lines:
         size += len(line)
@@ -61,7 +65,7 @@ def test_a_torn_file(written: list[list[bytes] | None], data: st.DataObject, blo
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr(change_file, "_BLOCK_BYTES", block)
         path = Path(name) / f"{SEGMENT.name}.json.partial"
-        path.write_bytes(content[:cut])
+        path.write_bytes(content[:hole] + bytes(zeros) + content[hole + zeros : size_on_disk])
         assert recover(Path(name)) == (Lsn(position), left_open)
         assert path.read_bytes() == kept
         assert recover(Path(name)) == (Lsn(position), left_open)
