@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from pgcopydb.apply.prune import check_not_behind, prune
 from pgcopydb.apply.replay import Counts, OnConflict, Replay
 from pgcopydb.apply.sql_reader import SqlReader
 from pgcopydb.daemon.control import REPORT_SECONDS, Reports, check_reached
+from pgcopydb.daemon.heartbeat import BEAT_SECONDS, Heartbeat, Phase, heartbeat_of, told_how_it_ends
 from pgcopydb.daemon.progress import Progress
 from pgcopydb.daemon.read_at import load_read_at
 from pgcopydb.daemon.requirements import may_be_replica
@@ -41,7 +43,6 @@ from pgcopydb.runtime.workdir import WorkDir
 logger = logging.getLogger(__name__)
 
 SERVICE: Final = "apply"
-_LONGEST_WAIT: Final = 30.0
 _SETTINGS: Final = {"synchronous_commit": "off", "standard_conforming_strings": "on"}
 REPLICA: Final = {"session_replication_role": "replica"}
 
@@ -61,8 +62,12 @@ class Stage:
     endpos: Lsn = field(default_factory=Lsn)
     replayed: Lsn = field(default_factory=Lsn)
     counts: Counts = field(default_factory=Counts)
+    heart: Heartbeat = field(init=False)
     _reports: Reports = field(default_factory=Reports)
     _pruned: int = -1
+
+    def __post_init__(self) -> None:
+        self.heart = heartbeat_of(self.workdir, SERVICE)
 
     def run(self) -> None:
         """Until the end position or a stop. Raises ``Kind.RETRY`` for a lost connection."""
@@ -83,6 +88,7 @@ class Stage:
                 progress = Progress(self.stream.origin, self.stream.tracking)
                 replay = Replay(connection, progress, reader, self.on_conflict, self.counts, copied)
                 replay.keep_conflicts = ConflictFile(self.workdir.conflicts).add
+                replay.beat = self._beat_of(replay)
                 replay.begin()
                 check_not_behind(self.workdir.changes, replay.position)
                 logger.info("Applying changes from %s on", replay.position)
@@ -95,9 +101,17 @@ class Stage:
             row = self._steered()
             if row.apply:
                 return True
-            wait_for_any([self.sentinel.fileno(), self.stop.fileno()], _LONGEST_WAIT)
+            self.heart.beat(Phase.WAITING, "the copy")
+            wait_for_any([self.sentinel.fileno(), self.stop.fileno()], BEAT_SECONDS)
             self.sentinel.was_announced()
         return False
+
+    def _beat_of(self, replay: Replay) -> Callable[[str], None]:
+        def beat(detail: str) -> None:
+            self.heart.at(replay.position, replay.counts.transactions, replay.counts.rows, replay.committed)
+            self.heart.beat(Phase.WAITING if detail else Phase.RUNNING, detail)
+
+        return beat
 
     def _loop(self, replay: Replay, watch: FolderWatch) -> None:
         while not self.stop.mode:
@@ -106,6 +120,7 @@ class Stage:
                 logger.info("Applying is switched off")
                 break
             busy = self._step(replay)
+            replay.beat("")
             if replay.reached:
                 failpoint("replay.at_endpos")
                 break
@@ -132,7 +147,7 @@ class Stage:
         unreported = self._reports.transactions != replay.counts.transactions
         target = replay.connection.fileno()
         descriptors = [watch.fileno(), self.sentinel.fileno(), self.stop.fileno(), target]
-        if target in wait_for_any(descriptors, REPORT_SECONDS if unreported else _LONGEST_WAIT):
+        if target in wait_for_any(descriptors, REPORT_SECONDS if unreported else BEAT_SECONDS):
             # Taken away, or it would be readable for ever; it raises when the session is lost.
             with server_errors(Side.TARGET, "waiting for changes"):
                 replay.connection.pgconn.consume_input()
@@ -185,9 +200,13 @@ def connect_for_apply(target: Endpoint) -> Connection:
 
 def run_apply(stage: Stage) -> None:
     """Apply until the end position. Raises ``Stopped`` when a stop came before."""
-    with stage.workdir.lock(SERVICE), stage.stop.on_fast_stop(stage.sentinel.hang_up):
-        persist(stage.run, what="applying changes", stop=stage.stop)
-    check_reached(stage.reached)
+    with (
+        stage.workdir.lock(SERVICE),
+        told_how_it_ends(stage.heart),
+        stage.stop.on_fast_stop(stage.sentinel.hang_up),
+    ):
+        persist(stage.run, what="applying changes", stop=stage.stop, on_retry=stage.heart.retrying)
+        check_reached(stage.reached)
     logger.info(
         "Everything up to %s is on the target: %d transactions, %d rows",
         stage.endpos,

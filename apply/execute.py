@@ -15,6 +15,7 @@ import psycopg
 from psycopg import pq
 
 from pgcopydb.apply.sql_lines import MADE_AGAIN, expected_rows
+from pgcopydb.daemon.heartbeat import BEAT_SECONDS
 from pgcopydb.postgres.classify import classify, is_transient
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
@@ -23,7 +24,6 @@ from pgcopydb.runtime.watch import wait_for_any
 
 _CHUNK_BYTES: Final = 1 << 18
 _SHOWN: Final = 300
-_LONGEST_WAIT: Final = 30.0
 _GOOD: Final = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 _SYNTAX_ERROR: Final = "42601"
 _INTEGRITY_CLASS: Final = "23"
@@ -49,16 +49,21 @@ class Conflict:
 
 @dataclass(slots=True)
 class Executor:
-    """Runs lines in one session. ``rows``: how many rows were touched. ``differs`` may raise."""
+    """Runs lines in one session. ``rows``: how many rows were touched. ``differs`` may raise.
+
+    ``beat`` is called every few seconds while the target works on something, with what that is.
+    """
 
     connection: Connection
     differs: Callable[[Conflict], None]
+    beat: Callable[[str], None] = lambda _: None
     rows: int = 0
     conflicts: int = 0
 
     def run(self, lines: Iterable[bytes]) -> None:
         """Raises ``StatementFailed``, with ``Kind.RETRY`` when the same may succeed later."""
         for chunk in _chunks(lines):
+            self.beat("")
             self._run_chunk(chunk)
 
     def command(self, text: str) -> None:
@@ -67,7 +72,7 @@ class Executor:
         try:
             self._send(text.encode())
             # To the end, or the session cannot be used any more.
-            for result in self._results():
+            for result in self._results(lambda: text):
                 if result.status not in _GOOD:
                     failed = self._refused(result, text)
         except psycopg.Error as exc:
@@ -81,7 +86,7 @@ class Executor:
         number = 0
         try:
             self._send(lines[0] if len(lines) == 1 else b"".join(lines))
-            for result in self._results():
+            for result in self._results(lambda: _shown(lines[0])):
                 if result.status not in _GOOD:
                     failed = self._refused(result, _shown(lines[number]) if number < len(lines) else "")
                 elif number < len(lines):
@@ -112,16 +117,20 @@ class Executor:
         poll.register(pgconn.socket, select.POLLIN | select.POLLOUT)
         # More than the socket takes at once; and a server that answers meanwhile must be read, or both wait.
         while pgconn.flush():
-            for _, event in poll.poll():
+            ready = poll.poll(BEAT_SECONDS * 1000)
+            if not ready:
+                self.beat("the target, which takes no more for now")
+            for _, event in ready:
                 if event & ~select.POLLOUT:
                     pgconn.consume_input()
 
-    def _results(self) -> Iterator[pq.abc.PGresult]:
+    def _results(self, statement: Callable[[], str]) -> Iterator[pq.abc.PGresult]:
         """Waits outside of libpq: within it no signal is handled, and a statement may wait for a lock for long."""
         pgconn = self.connection.pgconn
         while True:
             while pgconn.is_busy():
-                wait_for_any([pgconn.socket], _LONGEST_WAIT)
+                if not wait_for_any([pgconn.socket], BEAT_SECONDS):
+                    self.beat(f"the target, which works on {statement()}")
                 pgconn.consume_input()
             result = pgconn.get_result()
             if result is None:

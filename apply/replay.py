@@ -84,6 +84,8 @@ class Replay:
     durable: Lsn = field(default_factory=Lsn)
     committed: str | None = None
     reached: bool = False
+    beat: Callable[[str], None] = lambda _: None
+    """Called at least every few seconds while something is waited for, with what that is."""
     _opening: str = "BEGIN"
     _held: Transaction | Position | None = None
     _damage: CorruptState | None = None
@@ -188,7 +190,7 @@ class Replay:
     def _run(self, group: Sequence[Transaction]) -> None:
         last = group[-1]
         kept: list[Conflict] = []
-        executor = Executor(self.connection, lambda conflict: self._differs(conflict, group, kept))
+        executor = Executor(self.connection, lambda conflict: self._differs(conflict, group, kept), self.beat)
         executor.command(self._opening)
         executor.run(chain.from_iterable(self.copied.left(self.reader.statements(each), each.commit) for each in group))
         if kept:

@@ -22,6 +22,7 @@ from pgcopydb.apply.sql_lines import BOUNDARIES, Mark, MarkLine, read_mark
 from pgcopydb.apply.transform import SchemaMismatch, Transformer, describe
 from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL, ChangeFile
 from pgcopydb.daemon.control import check_reached
+from pgcopydb.daemon.heartbeat import BEAT_SECONDS, Heartbeat, Phase, heartbeat_of, told_how_it_ends
 from pgcopydb.daemon.segments import Segment
 from pgcopydb.daemon.sentinel import Sentinel
 from pgcopydb.daemon.stream import Stream
@@ -40,7 +41,6 @@ logger = logging.getLogger(__name__)
 
 SERVICE: Final = "transform"
 APPLY: Final = "apply"
-_LONGEST_WAIT: Final = 30.0
 _LONGEST_BLIND_WAIT: Final = 5.0
 """What ends a wait for the target's schema, or for the end of another stage, is not announced."""
 _STARTING_SECONDS: Final = 2.0
@@ -69,9 +69,11 @@ class Stage:
     _file: ChangeFile | None = None
     _warned: bool = False
     _committed: Lsn = field(default_factory=Lsn)
+    heart: Heartbeat = field(init=False)
     _tail: Tail = field(init=False)
 
     def __post_init__(self) -> None:
+        self.heart = heartbeat_of(self.workdir, SERVICE)
         self._tail = Tail(self.workdir.changes, JSON, self.stream.segment_size)
 
     def run(self) -> None:
@@ -101,13 +103,17 @@ class Stage:
                     self._flush()
                     if self.reached:
                         break
-                    wait_for_any([watch.fileno(), self.sentinel.fileno(), self.stop.fileno()], _LONGEST_WAIT)
+                    self.heart.at(self.position, self.transactions)
+                    self.heart.beat()
+                    wait_for_any([watch.fileno(), self.sentinel.fileno(), self.stop.fileno()], BEAT_SECONDS)
             finally:
                 self._close()
 
     def _lines(self) -> Iterator[Line]:
         """What is there now."""
         while not self.stop.mode and (block := self._tail.read()):
+            self.heart.at(self.position, self.transactions)
+            self.heart.beat()
             start = self._tail.offset - len(block)
             for text in block.splitlines(keepends=True):
                 try:
@@ -142,6 +148,7 @@ class Stage:
                 logger.log(level, "waiting for the copy: %s", error)
                 logger.log(level, "hint: %s", error.hint)
                 self._warned = self._warned or level == logging.WARNING
+                self.heart.beat(Phase.WAITING, "the copy")
                 self._wait_for_sentinel()
         self._write(out)
         if line.action == "X":
@@ -166,6 +173,7 @@ class Stage:
             logger.warning("what came before it is applied first: %s", error)
         begun = time.monotonic()
         while self._apply_is_behind():
+            self.heart.beat(Phase.WAITING, "what came before is applied")
             if not self.workdir.is_locked(APPLY) and time.monotonic() - begun > _STARTING_SECONDS:
                 break
             self._wait_for_sentinel(_STARTING_SECONDS)
@@ -196,23 +204,30 @@ class Stage:
         failpoint("transform.before_publish")
         self._file.sync()
         failpoint("transform.before_rename")
-        self._file.publish()
+        file, self._file = self._file, None
+        file.publish()
         failpoint("transform.after_publish")
-        self._file = None
 
     def _close(self) -> None:
         self._tail.close()
-        if self._file is not None:
-            self._file.flush()
-            self._file.close()
-            self._file = None
+        # Forgotten whatever comes: after an error the file is repaired, and another one may stand in its place.
+        file, self._file = self._file, None
+        if file is not None:
+            try:
+                file.flush()
+            finally:
+                file.close()
 
 
 def transform_stage(stage: Stage) -> None:
     """Transform until the end position. Raises ``Stopped`` when a stop came before."""
-    with stage.workdir.lock(SERVICE), stage.stop.on_fast_stop(stage.sentinel.hang_up):
-        persist(stage.run, what="transforming changes", stop=stage.stop)
-    check_reached(stage.reached)
+    with (
+        stage.workdir.lock(SERVICE),
+        told_how_it_ends(stage.heart),
+        stage.stop.on_fast_stop(stage.sentinel.hang_up),
+    ):
+        persist(stage.run, what="transforming changes", stop=stage.stop, on_retry=stage.heart.retrying)
+        check_reached(stage.reached)
     logger.info("Transformed everything that was received: %d transactions", stage.transactions)
 
 

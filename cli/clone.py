@@ -17,7 +17,7 @@ from pgcopydb.cli import options as o
 from pgcopydb.cli.display import watching
 from pgcopydb.cli.groups import command_group
 from pgcopydb.cli.migration import Migration
-from pgcopydb.cli.stages import Following, apply_flags
+from pgcopydb.cli.stages import Following, flags_of_stages
 from pgcopydb.cli.tables import print_summary
 from pgcopydb.cli.version import program_version
 from pgcopydb.daemon.plugins import PluginChoice
@@ -71,6 +71,8 @@ def clone(
     endpos: o.Endpos = None,
     on_conflict: o.OnConflictOption = OnConflict.ERROR,
     keep_files: o.KeepFiles = False,
+    max_disk: o.MaxDisk = 0,
+    min_free: o.MinFree = None,
     replay_no_op_updates: o.ReplayNoOp = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
@@ -115,8 +117,13 @@ def clone(
             workdir,
             stop,
             flags=o.log_flags(verbose, notice, debug, trace, quiet),
-            apply_flags=apply_flags(on_conflict, keep_files),
-            transform_flags=["--replay-no-op-updates"] if replay_no_op_updates else [],
+            stage_flags=flags_of_stages(
+                on_conflict=on_conflict,
+                keep_files=keep_files,
+                replay_no_op_updates=replay_no_op_updates,
+                max_disk=max_disk,
+                min_free=min_free,
+            ),
         )
         migration = Migration(following, chosen, endpos) if follow else None
         if migration is not None:

@@ -19,6 +19,8 @@ def follow(
     endpos: o.Endpos = None,
     on_conflict: o.OnConflictOption = OnConflict.ERROR,
     keep_files: o.KeepFiles = False,
+    max_disk: o.MaxDisk = 0,
+    min_free: o.MinFree = None,
     replay_no_op_updates: o.ReplayNoOp = False,
     _resume: o.ResumeAnyway = False,
     verbose: o.Verbose = 0,
@@ -42,8 +44,13 @@ def follow(
             workdir,
             stop,
             flags=o.log_flags(verbose, notice, debug, trace, quiet),
-            apply_flags=stages.apply_flags(on_conflict, keep_files),
-            transform_flags=["--replay-no-op-updates"] if replay_no_op_updates else [],
+            stage_flags=stages.flags_of_stages(
+                on_conflict=on_conflict,
+                keep_files=keep_files,
+                replay_no_op_updates=replay_no_op_updates,
+                max_disk=max_disk,
+                min_free=min_free,
+            ),
         )
         stream = load_stream(workdir)
         with workdir.lock("follow"):

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import click
 import typer
 
-from pgcopydb.cli import check, clone, compare, follow, list_, ping, snapshot, stream, version
+from pgcopydb.cli import check, clone, compare, follow, list_, ping, snapshot, status, stream, version
+from pgcopydb.daemon.service import under_systemd
 from pgcopydb.runtime.environment import normalise_booleans
 from pgcopydb.runtime.errors import ExitCode, PgcopydbError, Stopped
 from pgcopydb.runtime.logs import STAGE_VARIABLE, LogSettings, setup_logging
@@ -52,6 +53,7 @@ follow.register(app)
 list_.register(app)
 ping.register(app)
 snapshot.register(app)
+status.register(app)
 stream.register(app)
 version.register(app)
 
@@ -90,6 +92,9 @@ def run(arguments: list[str]) -> int:
         logger.log(level, "%s", error)
         if error.hint:
             logger.log(level, "hint: %s", error.hint)
+        if isinstance(error, Stopped) and under_systemd():
+            # For a service manager a service that ends because it was told to has not failed.
+            return ExitCode.QUIT
         return error.exit_code
     except BrokenPipeError:
         # Whoever read our output has gone; there is nobody to tell.

@@ -464,6 +464,30 @@ KeepFiles = Annotated[
         rich_help_panel=_STREAM,
     ),
 ]
+MaxDisk = Annotated[
+    int,
+    typer.Option(
+        "--max-disk",
+        envvar="PGCOPYDB_MAX_DISK",
+        parser=size_option,
+        metavar="SIZE",
+        help="How much the files of changes may take, e.g. 200GB, before receiving pauses; 0 for any size. "
+        "A transaction that is larger is received all the same.",
+        rich_help_panel=_STREAM,
+    ),
+]
+MinFree = Annotated[
+    int | None,
+    typer.Option(
+        "--min-free",
+        envvar="PGCOPYDB_MIN_FREE",
+        parser=size_option,
+        metavar="SIZE",
+        show_default="5 % of the disk, at most 1GB",
+        help="How much of the work directory's disk must stay free; with less receiving pauses until there is room.",
+        rich_help_panel=_STREAM,
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Verbose = Annotated[

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -20,8 +21,10 @@ from pgcopydb.daemon.backlog import transactions_between
 from pgcopydb.daemon.plugins import Plugin
 from pgcopydb.daemon.published import check_published, made_since
 from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
+from pgcopydb.daemon.service import Service
 from pgcopydb.daemon.slot import sentinel_of
 from pgcopydb.daemon.stream import Stream
+from pgcopydb.daemon.supervise import NAME as SUPERVISOR
 from pgcopydb.daemon.supervise import StageFailed, Supervisor
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
@@ -56,48 +59,68 @@ class Following:
     stop: Stop
     flags: Sequence[str]
     """Of the stages' command lines: how they log."""
-    apply_flags: Sequence[str] = ()
-    transform_flags: Sequence[str] = ()
+    stage_flags: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """More for the command line of each stage, by its name."""
     began: float = field(default_factory=time.monotonic, init=False)
 
     @classmethod
     def between(
-        cls, source: ConnInfo, target: ConnInfo, workdir: WorkDir, stop: Stop, **flags: Sequence[str]
+        cls,
+        source: ConnInfo,
+        target: ConnInfo,
+        workdir: WorkDir,
+        stop: Stop,
+        flags: Sequence[str],
+        stage_flags: Mapping[str, Sequence[str]],
     ) -> Following:
         run_id = secrets.token_hex(4)
-        return cls(Endpoint(source, run_id), Endpoint(target, run_id), workdir, stop, **flags)
+        # It waits for its servers for weeks, if need be.
+        source_end, target_end = (Endpoint(info, run_id, patience=math.inf) for info in (source, target))
+        return cls(source_end, target_end, workdir, stop, flags, stage_flags)
 
     def sentinel(self, stream: Stream, role: str = "sentinel") -> Sentinel:
         return sentinel_of(stream, self.source, self.target, role)
 
     def supervisor(self, stream: Stream, stages: Sequence[str]) -> Supervisor:
-        more = {"apply": self.apply_flags, "transform": self.transform_flags}
         commands = {
-            name: ["stream", name, "--dir", str(self.workdir.top), *self.flags, *more.get(name, ())] for name in stages
+            name: ["stream", name, "--dir", str(self.workdir.top), *self.flags, *self.stage_flags.get(name, ())]
+            for name in stages
         }
         environment = {
             **os.environ,
             Side.SOURCE.variable: self.source.info.text(),
             Side.TARGET.variable: self.target.info.text(),
         }
-        return Supervisor(commands, environment, self.sentinel(stream, "supervisor"), self.stop)
+        service = Service(self.source, self.workdir, stream, (SUPERVISOR, *stages), self.stop)
+        return Supervisor(commands, environment, self.sentinel(stream, "supervisor"), self.stop, service)
 
 
-def apply_flags(on_conflict: OnConflict, keep_files: bool) -> list[str]:
-    """Of the command line of the stage."""
-    return ["--on-conflict", on_conflict, *(["--keep-files"] if keep_files else [])]
+def flags_of_stages(
+    *,
+    on_conflict: OnConflict = OnConflict.ERROR,
+    keep_files: bool = False,
+    replay_no_op_updates: bool = False,
+    max_disk: int = 0,
+    min_free: int | None = None,
+) -> dict[str, list[str]]:
+    """What the options of a command mean for the stages that it starts."""
+    receive = ["--max-disk", str(max_disk)] if max_disk else []
+    return {
+        "receive": [*receive, *([] if min_free is None else ["--min-free", str(min_free)])],
+        "transform": ["--replay-no-op-updates"] if replay_no_op_updates else [],
+        "apply": ["--on-conflict", on_conflict, *(["--keep-files"] if keep_files else [])],
+    }
 
 
 def set_endpos(following: Following, stream: Stream, endpos: Lsn | None) -> None:
     """What ``--endpos`` of a command asks for."""
     if endpos is None:
         return
-    sentinel = following.sentinel(stream)
-    before = sentinel.read().endpos
-    if before and before != endpos:
-        logger.warning("The sentinel's endpos was %s, it is %s now", before, endpos)
-    sentinel.set_endpos(endpos)
-    sentinel.close()
+    with closing(following.sentinel(stream)) as sentinel:
+        before = _persist(following.stop, sentinel.read).endpos
+        if before and before != endpos:
+            logger.warning("The sentinel's endpos was %s, it is %s now", before, endpos)
+        _persist(following.stop, lambda: sentinel.set_endpos(endpos))
 
 
 def allow_apply(following: Following, stream: Stream, *, apply: bool) -> None:

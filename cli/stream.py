@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Optional, cast
@@ -23,6 +23,7 @@ from pgcopydb.cli import options as o
 from pgcopydb.cli import sentinel, stages
 from pgcopydb.cli.groups import command_group
 from pgcopydb.daemon.control import check_reached
+from pgcopydb.daemon.disk import Limits
 from pgcopydb.daemon.plugins import PluginChoice
 from pgcopydb.daemon.progress import Progress
 from pgcopydb.daemon.receive_stage import SERVICE as RECEIVE
@@ -148,6 +149,8 @@ def receive(
     target: o.Target = None,
     directory: o.Directory = None,
     endpos: o.Endpos = None,
+    max_disk: o.MaxDisk = 0,
+    min_free: o.MinFree = None,
     to_stdout: o.ToStdout = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
@@ -168,7 +171,7 @@ def receive(
             with workdir.lock(RECEIVE):
                 print_stage(source_end, sentinel_here, stream, stop, sys.stdout.buffer)
         else:
-            receive_stage(source_end, sentinel_here, workdir, stream, stop)
+            receive_stage(source_end, sentinel_here, workdir, stream, stop, Limits(max_disk, min_free))
 
 
 def transform(
@@ -290,6 +293,8 @@ def prefetch(
     target: o.Target = None,
     directory: o.Directory = None,
     endpos: o.Endpos = None,
+    max_disk: o.MaxDisk = 0,
+    min_free: o.MinFree = None,
     replay_no_op_updates: o.ReplayNoOp = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
@@ -300,7 +305,8 @@ def prefetch(
     """Receive and transform until the end position; nothing is applied."""
     o.begin_logging(verbose, notice, debug, trace, quiet)
     flags = o.log_flags(verbose, notice, debug, trace, quiet)
-    _run(source, target, directory, endpos, stages.RECEIVE_AND_TRANSFORM, flags, ((), _no_op(replay_no_op_updates)))
+    more = stages.flags_of_stages(replay_no_op_updates=replay_no_op_updates, max_disk=max_disk, min_free=min_free)
+    _run(source, target, directory, endpos, stages.RECEIVE_AND_TRANSFORM, flags, more)
 
 
 def catchup(
@@ -321,7 +327,9 @@ def catchup(
     """Transform and apply what was received, until the end position; nothing is received."""
     o.begin_logging(verbose, notice, debug, trace, quiet)
     flags = o.log_flags(verbose, notice, debug, trace, quiet)
-    more = (stages.apply_flags(on_conflict, keep_files), _no_op(replay_no_op_updates))
+    more = stages.flags_of_stages(
+        on_conflict=on_conflict, keep_files=keep_files, replay_no_op_updates=replay_no_op_updates
+    )
     _run(source, target, directory, endpos, stages.TRANSFORM_AND_APPLY, flags, more)
 
 
@@ -333,6 +341,8 @@ def replay(
     endpos: o.Endpos = None,
     on_conflict: o.OnConflictOption = OnConflict.ERROR,
     keep_files: o.KeepFiles = False,
+    max_disk: o.MaxDisk = 0,
+    min_free: o.MinFree = None,
     replay_no_op_updates: o.ReplayNoOp = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
@@ -343,12 +353,14 @@ def replay(
     """Receive, transform and apply until the end position."""
     o.begin_logging(verbose, notice, debug, trace, quiet)
     flags = o.log_flags(verbose, notice, debug, trace, quiet)
-    more = (stages.apply_flags(on_conflict, keep_files), _no_op(replay_no_op_updates))
+    more = stages.flags_of_stages(
+        on_conflict=on_conflict,
+        keep_files=keep_files,
+        replay_no_op_updates=replay_no_op_updates,
+        max_disk=max_disk,
+        min_free=min_free,
+    )
     _run(source, target, directory, endpos, stages.ALL, flags, more)
-
-
-def _no_op(wanted: bool) -> tuple[str, ...]:
-    return ("--replay-no-op-updates",) if wanted else ()
 
 
 def _run(
@@ -358,15 +370,13 @@ def _run(
     endpos: Lsn | None,
     names: tuple[str, ...],
     flags: list[str],
-    more: tuple[Sequence[str], Sequence[str]],
+    more: Mapping[str, Sequence[str]],
 ) -> None:
     source_info, target_info = o.servers(source, target)
     workdir = o.workdir_of(directory)
     stream = load_stream(workdir)
     with stop_on_signals() as stop, workdir.lock("follow"):
-        following = stages.Following.between(
-            source_info, target_info, workdir, stop, flags=flags, apply_flags=more[0], transform_flags=more[1]
-        )
+        following = stages.Following.between(source_info, target_info, workdir, stop, flags, more)
         stages.set_endpos(following, stream, endpos)
         supervisor = following.supervisor(stream, names)
         supervisor.start()

@@ -17,12 +17,14 @@ from pgcopydb.runtime.sizes import pretty_seconds, pretty_size
 _MOST_TABLES = 50
 
 
-def _console() -> Console:
+def new_console() -> Console:
+    """On stdout."""
     # Off a terminal nothing may be cut to 80 columns: scripts read it.
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False)
 
 
-def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+def new_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty one in the style of them all."""
     table = Table(box=box.SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
@@ -31,8 +33,8 @@ def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
 def print_summary(summary: Summary) -> None:
     """What each table and each step took; the largest tables when there are many."""
-    console = _console()
-    tables = _table(
+    console = new_console()
+    tables = new_table(
         "OID",
         "Schema",
         "Name",
@@ -57,7 +59,7 @@ def print_summary(summary: Summary) -> None:
     console.print(tables)
     if len(summary.tables) > _MOST_TABLES:
         console.print(f"  … and {len(summary.tables) - _MOST_TABLES} smaller tables; all of them are in summary.json\n")
-    steps = _table(
+    steps = new_table(
         "Step", "Connection", "Duration", "Transfer", "Concurrency", right=("Duration", "Transfer", "Concurrency")
     )
     for step in summary.steps:
@@ -68,7 +70,7 @@ def print_summary(summary: Summary) -> None:
 
 def print_progress(progress: Progress) -> None:
     """The three rows of ``list progress``."""
-    table = _table("", "Total Count", "In Progress", "Done", right=("Total Count", "In Progress", "Done"))
+    table = new_table("", "Total Count", "In Progress", "Done", right=("Total Count", "In Progress", "Done"))
     copying = sum(worker.worker.startswith("copy") for worker in progress.workers)
     building = sum(worker.worker.startswith("index") for worker in progress.workers)
     table.add_row("Tables", str(progress.tables_total), str(copying), str(progress.tables_done))
@@ -79,27 +81,27 @@ def print_progress(progress: Progress) -> None:
         pretty_size(progress.bytes_in_flight),
         pretty_size(progress.bytes_done),
     )
-    _console().print(table)
+    new_console().print(table)
 
 
 def print_findings(findings: list[Finding]) -> None:
     """One row a finding, errors first."""
-    table = _table("Severity", "Side", "Subject", "Problem", "Fix")
+    table = new_table("Severity", "Side", "Subject", "Problem", "Fix")
     for finding in findings:
         table.add_row(finding.severity, finding.side or "", finding.subject, finding.message, finding.fix or "")
-    _console().print(table if findings else "Nothing stands in the way.")
+    new_console().print(table if findings else "Nothing stands in the way.")
 
 
 def print_comparison(comparison: DataComparison) -> None:
     """One row a table; ``!`` marks those that differ."""
-    table = _table("Table Name", "!", "Rows", "Source Checksum", "Target Checksum", "Problem", right=("Rows",))
+    table = new_table("Table Name", "!", "Rows", "Source Checksum", "Target Checksum", "Problem", right=("Rows",))
     for row in comparison.tables:
         rows = f"{row.source.rows:,}" if row.source else ""
         if row.source and row.target and row.source.rows != row.target.rows:
             rows = f"{row.source.rows:,} / {row.target.rows:,}"
         mark = "" if row.equal else "!"
         table.add_row(str(row.name), mark, rows, _digest(row.source), _digest(row.target), row.problem or "")
-    _console().print(table)
+    new_console().print(table)
 
 
 def _digest(checksum: Checksum | None) -> str:

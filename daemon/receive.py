@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from pgcopydb.daemon.change_file import JSON, ChangeFile, change_line, recover, row_line, segment_to_write
+from pgcopydb.daemon.disk import Room
+from pgcopydb.daemon.heartbeat import BEAT_SECONDS, Heartbeat, Phase
 from pgcopydb.daemon.plugins import BEGIN, COMMIT, MESSAGE, MessageReader, PluginMessage
 from pgcopydb.daemon.segments import Segment
 from pgcopydb.daemon.tail import files_of, remember_first
@@ -26,15 +28,21 @@ from pgcopydb.postgres.replication import Change, Keepalive, ReplicationSession
 from pgcopydb.runtime.errors import SourceError, StateError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.stop import Stop
+from pgcopydb.runtime.watch import wait_for_any
 
 logger = logging.getLogger(__name__)
 
 _LEFT_OUT: Final = re.compile("no (?:tuple|old tuple) (?:identifier|data) for ")
 """What wal2json's warnings begin with when a change cannot be told."""
-_FEEDBACK_SECONDS: Final = 10.0
-"""A walsender gives up after wal_sender_timeout, 60 seconds unless set."""
+_FEEDBACK_SECONDS: Final = BEAT_SECONDS
+"""A walsender gives up after wal_sender_timeout, 60 seconds unless set; it asks when half of that is over."""
 _BUSY_FEEDBACK_SECONDS: Final = 1.0
 _SYNC_BYTES: Final = 16 << 20
+_ROOM_WARNING_SECONDS: Final = 60.0
+_ROOM_HINT: Final = (
+    "Make room on the disk of the work directory, or set apply going so that files can be removed. Meanwhile the source"
+    " keeps its WAL."
+)
 _KEEPALIVE_SECONDS: Final = 10.0
 """Least time between two keepalives that are kept though nobody asked for them."""
 
@@ -74,12 +82,20 @@ class Receiver:
     acknowledged: Lsn = field(default_factory=Lsn)
     transactions: int = 0
     reached: bool = False
+    heart: Heartbeat = field(default_factory=lambda: Heartbeat(None, "receive"))
+    room: Room | None = None
     _file: ChangeFile | None = None
     _xid: str | None = None
     _begun: bool = False
     _limit: int = 0
     _unsynced: int = 0
+    _bytes: int = 0
     _kept: float = 0.0
+    _commit_lsn: Lsn = field(default_factory=Lsn)
+    """Of the last transaction that was received by this process."""
+    _room_said: dict[str, float] = field(default_factory=dict)
+    _room_level: int = logging.WARNING
+    _committed: str | None = None
 
     def begin(self, confirmed: Lsn) -> Lsn:
         """Repair what an earlier writer left. Where to start from.
@@ -118,9 +134,12 @@ class Receiver:
             control.refresh(self)
             told = time.monotonic()
             while True:
+                self._wait_for_room(session, stop, control)
                 urgent = self._take(session, read, control)
                 self._heed_warnings(session)
                 self._flush()
+                self.heart.at(self.complete, self.transactions, committed=self._committed)
+                self.heart.beat()
                 now = time.monotonic()
                 pause = _BUSY_FEEDBACK_SECONDS if self._behind(control) else _FEEDBACK_SECONDS
                 if urgent or self.reached or stop.mode or now - told >= pause:
@@ -134,6 +153,39 @@ class Receiver:
                     control.refresh(self)
         finally:
             self._leave()
+
+    def _wait_for_room(self, session: ReplicationSession, stop: Stop, control: Control) -> None:
+        """Nothing is read from the server while there is no room, and it is told that we live: its place is kept."""
+        paused = False
+        while self.room is not None and not stop.mode and (lacking := self.room.lacking(self._bytes)):
+            if self.room.is_own_limit and control.replayed >= self._commit_lsn:
+                self._say_room(
+                    "%s, though all of it is applied: the next transaction is received all the same", lacking
+                )
+                return
+            if not paused:
+                paused = True
+                self._say_room("%s: receiving is paused, and goes on by itself when there is room", lacking)
+            self._flush()
+            self._sync()
+            self._acknowledge(session, control)
+            self.heart.beat(Phase.PAUSED, lacking)
+            pause = min(_BUSY_FEEDBACK_SECONDS, session.sender_timeout() / 4)
+            wait_for_any([stop.fileno(), *control.descriptors()], pause)
+            control.refresh(self)
+        if paused and not stop.mode:
+            logger.log(self._room_level, "There is room again: receiving goes on")
+
+    def _say_room(self, message: str, lacking: str) -> None:
+        """Aloud once in a while: where room is just so short it comes and goes with each transaction."""
+        now = time.monotonic()
+        before = self._room_said.get(message)
+        aloud = before is None or now - before > _ROOM_WARNING_SECONDS
+        self._room_level = logging.WARNING if aloud else logging.DEBUG
+        if aloud:
+            self._room_said[message] = now
+        logger.log(self._room_level, message, lacking)
+        logger.log(self._room_level, "hint: %s", _ROOM_HINT)
 
     def _take(self, session: ReplicationSession, read: MessageReader, control: Control) -> bool:
         """Everything that has arrived. Whether the server wants an answer at once."""
@@ -191,6 +243,7 @@ class Receiver:
             return
         self._write(lsn.value, change_line("C", lsn, xid=xid, timestamp=message.timestamp))
         self.complete = lsn
+        self._commit_lsn, self._committed = lsn, message.timestamp
         self.transactions += 1
 
     def _pass(self, keepalive: Keepalive, endpos: int) -> None:
@@ -213,6 +266,7 @@ class Receiver:
             self._limit = self._file.segment.end.value
         self._file.append(line)
         self._unsynced += len(line)
+        self._bytes += len(line)
         if self._unsynced >= _SYNC_BYTES:
             self._sync()
 
@@ -244,6 +298,7 @@ class Receiver:
             failpoint("receive.before_sync")
             self._file.sync()
             self._unsynced = 0
+            self.heart.beat()
             failpoint("receive.after_sync")
         self.durable = self.complete
 

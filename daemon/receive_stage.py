@@ -16,6 +16,8 @@ from typing import IO, Final
 
 from pgcopydb.daemon.change_file import recover
 from pgcopydb.daemon.control import SentinelControl, check_reached
+from pgcopydb.daemon.disk import Limits, Room
+from pgcopydb.daemon.heartbeat import heartbeat_of, told_how_it_ends
 from pgcopydb.daemon.pgoutput import PgoutputReader
 from pgcopydb.daemon.pgoutput import stream_options as pgoutput_options
 from pgcopydb.daemon.plugins import (
@@ -63,18 +65,23 @@ def message_reader(plugin: Plugin) -> MessageReader:
     return read_wal2json if plugin is Plugin.WAL2JSON else PgoutputReader()
 
 
-def receive_stage(source: Endpoint, sentinel: Sentinel, workdir: WorkDir, stream: Stream, stop: Stop) -> None:
+def receive_stage(
+    source: Endpoint, sentinel: Sentinel, workdir: WorkDir, stream: Stream, stop: Stop, limits: Limits
+) -> None:
     """Receive until the end position. Raises ``Stopped`` when a stop came before."""
     control = SentinelControl(sentinel)
-    receiver = Receiver(workdir.changes, stream.timeline, stream.segment_size, stream.consistent_point)
-    with workdir.lock(SERVICE), stop.on_fast_stop(sentinel.hang_up):
+    heart = heartbeat_of(workdir, SERVICE)
+    receiver = Receiver(workdir.changes, stream.timeline, stream.segment_size, stream.consistent_point, heart=heart)
+    receiver.room = Room(workdir.changes, stream.segment_size, limits)
+    with workdir.lock(SERVICE), told_how_it_ends(heart), stop.on_fast_stop(sentinel.hang_up):
         persist(
             # Read again each time: the source may have come to another timeline.
             lambda: _receive(source, control, receiver, load_stream(workdir), stop, workdir),
             what="receiving changes",
             stop=stop,
+            on_retry=heart.retrying,
         )
-    check_reached(receiver.reached)
+        check_reached(receiver.reached)
     logger.info("Received everything up to %s: %d transactions", control.endpos, receiver.transactions)
 
 

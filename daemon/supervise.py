@@ -1,7 +1,8 @@
 """Run the stages of a migration side by side, each as a command that a person could type too.
 
-Starts receive, transform and apply, and starts one again that was killed or stopped by somebody else. A stage that has
-come to the end position is started again when that is moved on. What is true when ``wait`` returns: no stage is
+Starts receive, transform and apply, and starts one again that was killed or stopped by somebody else, or that does not
+move any more and is killed for it; what else is done about what is in ``runtime.policy``. A stage that has come to the
+end position is started again when that is moved on. What is true when ``wait`` returns: no stage is
 running, and either the sentinel says that the end position is received, and durable on the target if that is applied
 to; or a stop was requested. A stage that gave up ends the others, and is an error.
 """
@@ -13,26 +14,29 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from pgcopydb.daemon.heartbeat import BEAT_SECONDS, Heartbeat, clock, heartbeat_of, read_state, told_how_it_ends
 from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
+from pgcopydb.daemon.service import Service
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.child import start_stage
 from pgcopydb.runtime.errors import ExitCode, Kind, PgcopydbError
+from pgcopydb.runtime.policy import POLICY, trouble_of_exit
 from pgcopydb.runtime.stop import Stop, StopMode
 from pgcopydb.runtime.watch import wait_for_any
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_WAIT: Final = 30.0
+NAME: Final = "supervisor"
+"""Of its state in the work directory."""
 _CRASHES: Final = 5
-_CRASH_SECONDS: Final = 60.0
-"""A stage that is killed so often within this time is not started again."""
-_STOPPED: Final = frozenset({ExitCode.INTERNAL_ERROR})
-"""What a stage ends with that got a signal."""
+"""A stage that is killed so often is not started again, unless it lived for this long in between."""
+_WENT_WELL_SECONDS: Final = 60.0
+STUCK_SECONDS: Final = 120.0
+"""A stage that has not said for so long that it lives, which it does every few seconds, hangs."""
 
 
 class StageFailed(PgcopydbError):
@@ -40,10 +44,12 @@ class StageFailed(PgcopydbError):
 
     def __init__(self, name: str, code: int) -> None:
         super().__init__(
-            f"stage {name} ended with exit code {code}",
+            f"stage {name} ended with exit code {code}"
+            if code >= 0
+            else f"stage {name} was killed {_CRASHES} times, the last time by signal {-code}",
             hint="The lines above say why. Continue with --resume when that is mended.",
         )
-        self.exit_code = ExitCode(code) if code in set(ExitCode) else ExitCode.INTERNAL_ERROR
+        self.exit_code = ExitCode(code) if code in set(ExitCode) else ExitCode.FATAL
 
 
 @dataclass(slots=True)
@@ -53,7 +59,10 @@ class _Stage:
     process: subprocess.Popen[bytes] | None = None
     descriptor: int = -1
     finished_at: Lsn | None = None
-    crashes: list[float] = field(default_factory=list)
+    started: float = 0.0
+    due: float = 0.0
+    crashes: int = 0
+    restarts: int = 0
 
 
 @dataclass(slots=True)
@@ -64,10 +73,15 @@ class Supervisor:
     environment: Mapping[str, str]
     sentinel: Sentinel
     stop: Stop
+    service: Service
     reached: bool = False
+    heart: Heartbeat = field(init=False)
     _running: list[_Stage] = field(default_factory=list)
     _thread: threading.Thread | None = None
     _error: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        self.heart = heartbeat_of(self.service.workdir, NAME)
 
     def start(self) -> None:
         self._running = [_Stage(name, arguments) for name, arguments in self.stages.items()]
@@ -87,7 +101,7 @@ class Supervisor:
 
     def _supervise(self) -> None:
         try:
-            with self.stop.on_fast_stop(self.sentinel.hang_up):
+            with self.service.running(), told_how_it_ends(self.heart), self.stop.on_fast_stop(self.sentinel.hang_up):
                 self._run()
             self.reached = not self.stop.mode
         except BaseException as error:  # noqa: BLE001  handed on to the thread that waits
@@ -105,8 +119,10 @@ class Supervisor:
             self._wait_for_sentinel(error)
         while not self.stop.mode and not self._all_finished():
             for stage in self._running:
-                if stage.process is None and stage.finished_at is None:
+                if stage.process is None and stage.finished_at is None and stage.due <= clock():
                     self._launch(stage)
+            self._kill_what_is_stuck()
+            self.heart.beat(restarts=sum(stage.restarts for stage in self._running))
             self._look()
             self._start_again_what_is_behind()
 
@@ -116,14 +132,27 @@ class Supervisor:
     def _launch(self, stage: _Stage) -> None:
         stage.process = start_stage(stage.arguments, self.environment)
         stage.descriptor = os.pidfd_open(stage.process.pid)
+        stage.started = clock()
         logger.debug("Started %s as process %d", stage.name, stage.process.pid)
+
+    def _kill_what_is_stuck(self) -> None:
+        for stage in self._running:
+            if stage.process is not None and clock() - self._last_beat(stage, stage.process.pid) > STUCK_SECONDS:
+                logger.warning("Stage %s has not moved for %.0f s: it is killed", stage.name, STUCK_SECONDS)
+                stage.process.kill()
+                stage.started = clock()
+
+    def _last_beat(self, stage: _Stage, pid: int) -> float:
+        state = read_state(self.service.workdir, stage.name)
+        return max(stage.started, state.beat) if state is not None and state.pid == pid else stage.started
 
     def _look(self) -> None:
         """Wait until something happens, and take note of it."""
         living = {stage.descriptor: stage for stage in self._running if stage.process is not None}
         watched = [*living, self.stop.fileno()]
         sentinel = self._sentinel_descriptor()
-        ready = wait_for_any([*watched, *sentinel], _LONGEST_WAIT)
+        dues = [stage.due - clock() for stage in self._running if stage.process is None and stage.finished_at is None]
+        ready = wait_for_any([*watched, *sentinel], max(0.0, min([BEAT_SECONDS, *dues])))
         for descriptor in ready & set(living):
             self._ended(living[descriptor])
         if sentinel:
@@ -182,20 +211,21 @@ class Supervisor:
         self._forget(stage)
         if self.stop.mode:
             return
-        if code == 0:
+        trouble = trouble_of_exit(code)
+        if trouble is None:
             row = self._read()
             # Without an end position, or while it cannot be read, the stage finds out itself.
             stage.finished_at = (row.endpos or None) if row else None
             logger.debug("Stage %s has come to %s", stage.name, stage.finished_at)
             return
-        if code not in _STOPPED and code > 0:
-            raise StageFailed(stage.name, code)
-        now = time.monotonic()
-        stage.crashes = [*(at for at in stage.crashes if now - at < _CRASH_SECONDS), now]
-        if len(stage.crashes) >= _CRASHES:
+        again = POLICY[trouble]
+        stage.crashes = 1 if clock() - stage.started > _WENT_WELL_SECONDS else stage.crashes + 1
+        if again is None or stage.crashes >= _CRASHES:
             raise StageFailed(stage.name, code)
         how = f"was killed by signal {-code}" if code < 0 else "was stopped by somebody else"
-        logger.warning("Stage %s %s, it is started again", stage.name, how)
+        pause = again.pause(stage.crashes - 1)
+        stage.due, stage.restarts = clock() + pause, stage.restarts + 1
+        logger.warning("Stage %s %s, it is started again in %.1f s", stage.name, how, pause)
 
     def _forget(self, stage: _Stage) -> None:
         os.close(stage.descriptor)

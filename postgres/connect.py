@@ -82,6 +82,8 @@ class Endpoint:
 
     info: ConnInfo
     run_id: str
+    patience: float = RECONNECT_SECONDS
+    """How many seconds ``connect_patiently`` waits for a server that is away."""
 
     @property
     def side(self) -> Side:
@@ -106,7 +108,7 @@ class Endpoint:
         return retry(
             lambda: _unless_stopped(lambda: self.connect(role, settings=settings), stop),
             what=f"connecting to the {self.side}",
-            seconds=RECONNECT_SECONDS,
+            seconds=self.patience,
             stop=stop,
         )
 

@@ -9,6 +9,7 @@ What positions mean to the files and the target is left to others.
 
 from __future__ import annotations
 
+import math
 import select
 import struct
 import time
@@ -106,6 +107,7 @@ class ReplicationSession:
         self._pgconn = self._connection.pgconn
         self._pgconn.notice_handler = self._warned
         self._warnings: list[str] = []
+        self._sender_timeout = math.inf
         self._run("; ".join(f"SET {name} = {quote_literal(value)}" for name, value in _SETTINGS.items()))
 
     def __enter__(self) -> Self:
@@ -182,6 +184,8 @@ class ReplicationSession:
 
     def start(self, slot: str, start: Lsn, options: Mapping[str, str]) -> None:
         """Begin to stream from ``start``, or from where the slot was acknowledged if that is later."""
+        milliseconds = self._row("SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'")[0]
+        self._sender_timeout = int(milliseconds) / 1000 or math.inf
         chosen = ", ".join(f"{quote_ident(name)} {quote_literal(value)}" for name, value in options.items())
         text = f"START_REPLICATION SLOT {quote_ident(slot)} LOGICAL {start}" + (f" ({chosen})" if chosen else "")
         result = self._execute(text)
@@ -214,6 +218,10 @@ class ReplicationSession:
         """What the server has warned of since the last call: a plugin that leaves out a change does that."""
         said, self._warnings = self._warnings, []
         return said
+
+    def sender_timeout(self) -> float:
+        """Seconds of silence after which the server gives up; infinite when it does not. Known once it streams."""
+        return self._sender_timeout
 
     def wait(self, seconds: float, others: Sequence[int] = ()) -> bool:
         """Until the server has sent something or one of the file descriptors is ready; false when the time is over."""

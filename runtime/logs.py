@@ -7,6 +7,7 @@ Severities and the JSON keys are those of the C program, so that existing collec
 from __future__ import annotations
 
 import logging
+import logging.handlers
 import sys
 import time
 from collections.abc import Mapping
@@ -143,7 +144,9 @@ def setup_logging(settings: LogSettings) -> None:
     handlers: list[logging.Handler] = [stderr]
     if settings.file is not None:
         try:
-            file = logging.FileHandler(settings.file, mode="a" if settings.append else "w", encoding="utf-8")
+            file = logging.handlers.WatchedFileHandler(
+                settings.file, mode="a" if settings.append else "w", encoding="utf-8"
+            )
         except OSError as exc:
             raise ConfigError(
                 f"PGCOPYDB_LOG_FILENAME: cannot write {settings.file}: {exc.strerror}",

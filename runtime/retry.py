@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,6 +14,7 @@ from typing import TypeVar
 import tenacity
 
 from pgcopydb.runtime.errors import Kind, PgcopydbError
+from pgcopydb.runtime.policy import POLICY, trouble_of
 from pgcopydb.runtime.stop import Stop
 
 T = TypeVar("T")
@@ -25,7 +27,6 @@ RECONNECT_SECONDS = 60.0
 _WAIT = tenacity.wait_random_exponential(multiplier=0.05, min=0.005, max=2.0)
 
 _WENT_WELL_SECONDS = 10.0
-_LONGEST_PAUSE = 5.0
 _LOUD_ATTEMPTS = 10
 
 
@@ -42,7 +43,8 @@ def retry(act: Callable[[], T], *, what: str, seconds: float, stop: Stop | None 
     def warn(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         level = logging.WARNING if state.attempt_number == 1 else logging.DEBUG
-        logger.log(level, "%s failed, trying again for up to %.0f s: %s", what, seconds, error)
+        until = "" if seconds == math.inf else f" for up to {seconds:.0f} s"
+        logger.log(level, "%s failed, trying again%s: %s", what, until, error)
 
     def sleep(pause: float) -> None:
         if (stop or Stop()).wait(pause) and stop is not None:
@@ -59,24 +61,30 @@ def retry(act: Callable[[], T], *, what: str, seconds: float, stop: Stop | None 
     return attempts(act)
 
 
-def persist(act: Callable[[], None], *, what: str, stop: Stop) -> None:
-    """Call ``act`` until it returns, raises an error that is not transient, or a stop is requested.
+def persist(
+    act: Callable[[], None], *, what: str, stop: Stop, on_retry: Callable[[PgcopydbError], None] | None = None
+) -> None:
+    """Call ``act`` until it returns, raises an error that the policy leaves to a person, or a stop is requested.
 
-    It begins with short pauses again after each call that went well for a while.
+    It begins with short pauses again after each call that went well for a while. ``on_retry`` hears of each error that
+    is waited for.
     """
-    attempt = 0
+    attempt = -1
     while not stop.mode:
         began = time.monotonic()
         try:
             act()
         except PgcopydbError as error:
-            if not is_transient(error):
+            again = POLICY[trouble_of(error)]
+            if again is None:
                 raise
             if stop.mode:
                 logger.debug("%s: %s", what, error)
                 return
             attempt = 0 if time.monotonic() - began > _WENT_WELL_SECONDS else attempt + 1
-            pause = min(_LONGEST_PAUSE, 0.1 * 2 ** min(attempt, 10))
+            pause = again.pause(attempt)
+            if on_retry is not None:
+                on_retry(error)
             level = logging.WARNING if attempt < _LOUD_ATTEMPTS or attempt % _LOUD_ATTEMPTS == 0 else logging.DEBUG
             logger.log(level, "%s: %s; trying again in %.1f s", what, error, pause)
             stop.wait(pause)

@@ -1,8 +1,9 @@
 """Signals become one object that loops ask and sleep on.
 
 SIGTERM: finish the work in hand and stop. SIGINT: cancel the work in hand and stop; a second one exits at once.
-SIGQUIT: exit immediately. Nothing here decides what stopping means for a stage: a loop asks ``mode`` or
-waits, and whoever blocks in a system call registers a listener that unblocks it.
+SIGQUIT: exit immediately. SIGHUP is noted, and does not end a migration whose terminal is gone. Nothing here decides
+what stopping means for a stage: a loop asks ``mode`` or waits, and whoever blocks in a system call registers a listener
+that unblocks it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Stop:
         self._listeners: dict[int, Callable[[], None]] = {}
         self._next_listener = 0
         self._descriptor = -1
+        self._hung_up = False
 
     @property
     def mode(self) -> StopMode:
@@ -67,6 +69,14 @@ class Stop:
         for listener in listeners:
             threading.Thread(target=listener, daemon=True).start()
 
+    def note_hangup(self) -> None:
+        self._hung_up = True
+
+    def take_hangup(self) -> bool:
+        """Whether a SIGHUP has come since the last call."""
+        hung_up, self._hung_up = self._hung_up, False
+        return hung_up
+
     def wait(self, seconds: float) -> bool:
         """Sleep until a stop is requested or the time is over; true when a stop is requested."""
         return self._requested.wait(seconds)
@@ -95,7 +105,7 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Route TERM, INT and QUIT to a ``Stop`` for the length of the block. Main thread only."""
+    """Route TERM, INT, QUIT and HUP to a ``Stop`` for the length of the block. Main thread only."""
     stop = Stop()
 
     def request(mode: StopMode) -> None:
@@ -113,7 +123,15 @@ def stop_on_signals() -> Iterator[Stop]:
     def quit_now(_signum: int, _frame: FrameType | None) -> None:
         os._exit(ExitCode.INTERNAL_ERROR)
 
-    handlers = {signal.SIGTERM: terminate, signal.SIGINT: interrupt, signal.SIGQUIT: quit_now}
+    def hang_up(_signum: int, _frame: FrameType | None) -> None:
+        stop.note_hangup()
+
+    handlers = {
+        signal.SIGTERM: terminate,
+        signal.SIGINT: interrupt,
+        signal.SIGQUIT: quit_now,
+        signal.SIGHUP: hang_up,
+    }
     before = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
     # A stage is started with these blocked.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +87,10 @@ class WorkDir:
         """Changes that did not find their rows on the target, a line each."""
         return self.top / "conflicts.jsonl"
 
+    def state(self, name: str) -> Path:
+        """What a process of a migration says of itself."""
+        return self.top / "state" / f"{name}.json"
+
     @property
     def summary(self) -> Path:
         return self.top / "summary.json"
@@ -105,7 +109,7 @@ class WorkDir:
     def create(self) -> None:
         """Make the folders, private to this user: the catalog names tables and keys of a production database."""
         with disk_errors(self.top, "creating the work directory"):
-            for folder in (self.top, self.top / "schema", self.top / "lock", self.changes):
+            for folder in (self.top, *(self.top / name for name in ("schema", "lock", "state")), self.changes):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def clear(self) -> None:
@@ -124,7 +128,7 @@ class WorkDir:
             self.read_at.unlink(missing_ok=True)
             self.unpublished.unlink(missing_ok=True)
             self.conflicts.unlink(missing_ok=True)
-            for path in files:
+            for path in [*files, *(self.top / "state").glob("*.json")]:
                 path.unlink()
         return found
 
@@ -157,8 +161,10 @@ class WorkDir:
                     f"the work directory {self.top} is in use by another pgcopydb {service} (process {holder})",
                     hint="Wait for it, stop it, or give this run a work directory of its own with --dir.",
                 ) from exc
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            # The lock is what counts: without room on the disk its holder has no name.
+            with suppress(OSError):
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
             yield
         finally:
             os.close(fd)

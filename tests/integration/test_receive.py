@@ -113,7 +113,7 @@ def reference(database: Database) -> list[list[str]]:
 def kept(folder: Path) -> list[list[str]]:
     """The complete transactions of the files, in their order."""
     lines: list[dict[str, Any]] = []
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.glob("*.json*")):
         content = path.read_bytes()
         assert content.endswith(b"\n") or not content
         lines += [orjson.loads(line) for line in content.splitlines()]

@@ -1,0 +1,145 @@
+"""``pgcopydb status``."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from pgcopydb.cli import options as o
+from pgcopydb.cli.tables import new_console, new_table
+from pgcopydb.daemon.status import StageStatus, Status, collect, status_json
+from pgcopydb.daemon.stream import load_stream
+from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.conninfo import ConnInfo, Side
+from pgcopydb.runtime.sizes import pretty_seconds, pretty_size
+
+Watch = Annotated[
+    bool,
+    typer.Option("--watch", "-W", help="Go on showing it, every two seconds, until Ctrl-C; with --json a line each."),
+]
+
+_WATCH_SECONDS = 2.0
+_SILENT_SECONDS = 15.0
+"""A process that says nothing for so long is worth a word."""
+
+
+def status(
+    *,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    watch: Watch = False,
+    json: o.Json = False,
+    verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Show how a migration that follows changes stands: its stages, how far the target is behind, slot, disk.
+
+    It may be running in another process, or be down; a server that does not answer is said, and the rest is shown.
+    """
+    o.begin_logging(verbose, notice, debug, trace, quiet)
+    workdir = o.workdir_of(directory)
+    stream = load_stream(workdir)
+    source_end, target_end = (
+        Endpoint(ConnInfo.parse(side, text), secrets.token_hex(4)) if text else None
+        for side, text in ((Side.SOURCE, source), (Side.TARGET, target))
+    )
+
+    def look() -> Status:
+        return collect(workdir, stream, source_end, target_end)
+
+    if not watch:
+        found = look()
+        if json:
+            typer.echo(orjson.dumps(status_json(found), option=orjson.OPT_INDENT_2).decode())
+        else:
+            new_console().print(shown(found))
+        return
+    try:
+        if json:
+            while True:
+                typer.echo(orjson.dumps(status_json(look())).decode())
+                time.sleep(_WATCH_SECONDS)
+        with Live(shown(look()), console=new_console(), auto_refresh=False) as live:
+            while True:
+                time.sleep(_WATCH_SECONDS)
+                live.update(shown(look()), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
+def shown(found: Status) -> RenderableType:
+    """For a person."""
+    stages = new_table("Stage", "State", "Process", "Position", "Transactions", "per second", "Detail")
+    for stage in [found.supervisor, *found.stages]:
+        stages.add_row(*_cells(stage))
+    parts: list[RenderableType] = [stages, *(Text(f"  {line}") for line in _figures(found))]
+    parts += [Text(f"  WARNING: {line}", style="yellow") for line in found.warnings]
+    parts += [Text(f"  not known: {line}", style="yellow") for line in found.problems]
+    for stage in found.stages:
+        if stage.state is not None and stage.state.error is not None:
+            parts.append(Text(f"  last error of {stage.name}, {stage.state.error_at}: {stage.state.error}"))
+            if stage.state.hint is not None:
+                parts.append(Text(f"    hint: {stage.state.hint}"))
+    return Group(*parts)
+
+
+def _cells(stage: StageStatus) -> Sequence[str]:
+    state = stage.state
+    if state is None:
+        return stage.name, stage.phase, "", "", "", "", ""
+    works = stage.name != "supervisor"
+    is_silent = stage.alive and (stage.silent or 0) > _SILENT_SECONDS
+    silent = f"silent for {pretty_seconds(stage.silent or 0)}" if is_silent else ""
+    restarts = f"{state.restarts} restarts of stages" if state.restarts else ""
+    return (
+        stage.name,
+        stage.phase,
+        str(state.pid) if stage.alive else "",
+        state.position if works else "",
+        str(state.transactions) if works else "",
+        f"{state.transaction_rate:.1f}" if works and stage.alive else "",
+        "; ".join(filter(None, (state.detail, silent, restarts))),
+    )
+
+
+def _figures(found: Status) -> list[str]:
+    lines: list[str] = []
+    if found.sentinel is not None:
+        row = found.sentinel
+        endpos = str(row.endpos) if row.endpos else "not set"
+        lines.append(f"applying    {'enabled' if row.apply else 'disabled'}; end position {endpos}")
+        lines.append(
+            f"received    {row.write_lsn}; acknowledged {row.flush_lsn}; on the target's disk {row.replay_lsn}"
+        )
+    if found.lag_bytes is not None:
+        seconds = "unknown" if found.lag_seconds is None else pretty_seconds(found.lag_seconds)
+        lines.append(f"behind      {pretty_size(found.lag_bytes)} of WAL, {seconds}")
+    if found.seconds_to_endpos is not None:
+        lines.append(f"end         in about {pretty_seconds(found.seconds_to_endpos)} at this rate")
+    if found.slot is not None and found.slot.exists:
+        safe = "" if found.slot.safe_bytes is None else f", {pretty_size(found.slot.safe_bytes)} until it may be lost"
+        lines.append(
+            f"slot        {found.slot_name}: {found.slot.status or 'there'},"
+            f" {'active' if found.slot.active else 'not active'},"
+            f" {pretty_size(found.slot.retained_bytes)} of WAL kept{safe}"
+        )
+    disk = found.disk
+    sizes = [pretty_size(size) for size in (disk.json, disk.sql, disk.free)]
+    lines.append("files       {} JSON, {} SQL; {} free".format(*sizes))
+    return lines
+
+
+def register(app: typer.Typer) -> None:
+    app.command("status")(status)

@@ -1,0 +1,167 @@
+"""What a service manager, and the log, are told of a migration that runs: the service side of the supervisor.
+
+Reads the state files of the processes and, in a session of its own, the slot. Tells systemd (sd_notify(3)) when changes
+stream, how far they are, that the stages move, and that a stop takes its time; without ``NOTIFY_SOCKET`` that goes
+nowhere. Warns of a slot that is in danger. Ends nothing and starts nothing: that is the supervisor's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+import sdnotify
+
+from pgcopydb.daemon.heartbeat import Phase, StageState, clock, read_state
+from pgcopydb.daemon.slot_health import SlotHealth, Worry, read_health, worry_about
+from pgcopydb.daemon.status import lag_seconds
+from pgcopydb.daemon.stream import Stream
+from pgcopydb.postgres.connect import Connection, Endpoint
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.runtime.errors import PgcopydbError
+from pgcopydb.runtime.sizes import pretty_seconds, pretty_size
+from pgcopydb.runtime.stop import Stop
+from pgcopydb.runtime.workdir import WorkDir
+
+logger = logging.getLogger(__name__)
+
+_TICK_SECONDS: Final = 1.0
+_SLOT_SECONDS: Final = 10.0
+_REPEAT_SECONDS: Final = 600.0
+"""A worry that stays is said again so often."""
+_EXTEND_MICROSECONDS: Final = 30_000_000
+MOVING_SECONDS: Final = 60.0
+"""A process that has not said for so long that it lives is not reported as alive."""
+
+
+@dataclass(slots=True)
+class Service:
+    """``names``: of the processes whose states count; ``running`` is for a thread that waits."""
+
+    source: Endpoint
+    workdir: WorkDir
+    stream: Stream
+    names: Sequence[str]
+    stop: Stop
+    health: SlotHealth | None = None
+    _over: threading.Event = field(default_factory=threading.Event)
+    _notifier: sdnotify.SystemdNotifier = field(default_factory=sdnotify.SystemdNotifier)
+    _ready: bool = False
+    _said: str = ""
+    _began: float = field(default_factory=clock)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        threads = [threading.Thread(target=self._tell, name="service", daemon=True)]
+        threads.append(threading.Thread(target=self._watch_slot, name="slot", daemon=True))
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            threads[0].join()
+
+    def _tell(self) -> None:
+        while not self._over.wait(_TICK_SECONDS):
+            states = {name: read_state(self.workdir, name) for name in self.names}
+            own = {name: state for name, state in states.items() if state is not None and self._is_ours(state)}
+            self._notify(own)
+
+    def _is_ours(self, state: StageState) -> bool:
+        """Not left by an earlier run."""
+        return state.beat >= self._began
+
+    def _notify(self, states: Mapping[str, StageState]) -> None:
+        said = describe(states, self.health, datetime.now(UTC))
+        lines = []
+        if said != self._said:
+            lines.append(f"STATUS={said}")
+            self._said = said
+        if self.stop.mode:
+            lines += ["STOPPING=1", f"EXTEND_TIMEOUT_USEC={_EXTEND_MICROSECONDS}"]
+        elif not self._ready:
+            receive = states.get("receive")
+            if receive is not None and receive.phase in {Phase.RUNNING, Phase.PAUSED, Phase.FINISHED}:
+                self._ready = True
+                lines.append("READY=1")
+            else:
+                lines.append(f"EXTEND_TIMEOUT_USEC={_EXTEND_MICROSECONDS}")
+        if self.stop.mode or all_move(states, clock()):
+            lines.append("WATCHDOG=1")
+        if self.stop.take_hangup():
+            lines[:0] = ["RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"]
+            lines.append("READY=1")
+        if lines:
+            self._notifier.notify("\n".join(lines))
+
+    def _watch_slot(self) -> None:
+        connection: Connection | None = None
+        worried: Worry | None = None
+        repeated = 0.0
+        while not self._over.wait(0 if self.health is None and connection is None else _SLOT_SECONDS):
+            try:
+                if connection is None:
+                    connection = self.source.connect("slot")
+                self.health = read_health(connection, self.stream.slot)
+            except PgcopydbError as error:
+                # Whoever needs the source for more than a look says that it is away.
+                logger.debug("%s", error)
+                if connection is not None:
+                    connection.close()
+                    connection = None
+                if self._over.wait(_SLOT_SECONDS):
+                    return
+                continue
+            worry = worry_about(self.health, self.stream.slot)
+            if worry is not None and (
+                worried is None or worry.level > worried.level or clock() - repeated > _REPEAT_SECONDS
+            ):
+                repeated = clock()
+                logger.warning("%s", worry.message)
+                logger.warning("hint: %s", worry.hint)
+            worried = worry
+        if connection is not None:
+            connection.close()
+
+
+def all_move(states: Mapping[str, StageState], now: float) -> bool:
+    """Whether every process that has not ended has said lately that it lives. Pure."""
+    ended = {Phase.FINISHED, Phase.STOPPED, Phase.FAILED}
+    return all(state.phase in ended or now - state.beat < MOVING_SECONDS for state in states.values())
+
+
+def describe(states: Mapping[str, StageState], health: SlotHealth | None, now: datetime) -> str:
+    """One line for ``systemctl status``. Pure."""
+    receive, apply = states.get("receive"), states.get("apply")
+    parts: list[str] = []
+    for name in ("receive", "transform", "apply"):
+        state = states.get(name)
+        if state is not None and state.phase in {Phase.RETRYING, Phase.PAUSED, Phase.FAILED, Phase.WAITING}:
+            parts.append(f"{name} {state.phase}: {state.detail}" if state.detail else f"{name} {state.phase}")
+    if receive is not None and apply is not None:
+        received, applied = Lsn.parse(receive.position), Lsn.parse(apply.position)
+        behind = f"{pretty_size(max(0, received.bytes_since(applied)))}"
+        seconds = lag_seconds(receive, apply, None, now)
+        parts.append(
+            f"received {received}, applied {applied}, {behind}"
+            f"{'' if seconds is None else f' and {pretty_seconds(seconds)}'} behind,"
+            f" {apply.transaction_rate:.0f} transactions/s"
+        )
+    elif receive is not None:
+        parts.append(f"received {receive.position}")
+    if health is not None and health.status not in {"", "reserved"}:
+        parts.append(f"slot {health.status}")
+    return "; ".join(parts) or "starting"
+
+
+def under_systemd() -> bool:
+    """Whether a service manager waits for what is told here."""
+    return "NOTIFY_SOCKET" in os.environ

@@ -1,0 +1,234 @@
+"""How a migration stands: collected from its work directory, and from its servers as far as they answer.
+
+Reads the state files of the processes, their locks, ``stream.json``, the change files' sizes, the sentinel and the
+slot; writes nothing. Works while the migration is down, and while a server is. What it looks like is the command's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from pgcopydb.daemon.heartbeat import Phase, StageState, clock, read_state
+from pgcopydb.daemon.sentinel import SentinelRow
+from pgcopydb.daemon.slot import sentinel_of
+from pgcopydb.daemon.slot_health import SlotHealth, read_health, worry_about
+from pgcopydb.daemon.stream import Stream
+from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.postgres.server import wal_position
+from pgcopydb.runtime.errors import PgcopydbError
+from pgcopydb.runtime.workdir import WorkDir
+
+STAGES: Final = ("receive", "transform", "apply")
+_CAUGHT_UP_BYTES: Final = 1 << 20
+"""An idle migration tells its positions only when they have moved so far."""
+_LIVING: Final = frozenset({Phase.STARTING, Phase.RUNNING, Phase.WAITING, Phase.PAUSED, Phase.RETRYING, Phase.DRAINING})
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """``alive``: a process holds the lock of the stage. ``silent``: seconds since it said that it lives."""
+
+    name: str
+    alive: bool
+    phase: str
+    silent: float | None
+    state: StageState | None
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUse:
+    """Bytes: of the change files, and what is free where they are."""
+
+    json: int
+    sql: int
+    free: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is known now. None stands for what could not be asked: ``problems`` says why.
+
+    ``lag_bytes``: WAL of the source that the target does not have; ``lag_seconds``: since the last transaction that
+    the target has was committed, 0 when it has everything. ``seconds_to_endpos`` is a guess from the rate of applying.
+    """
+
+    running: bool
+    supervisor: StageStatus
+    stages: list[StageStatus]
+    disk: DiskUse
+    slot_name: str
+    sentinel: SentinelRow | None = None
+    source_position: Lsn | None = None
+    slot: SlotHealth | None = None
+    lag_bytes: int | None = None
+    lag_seconds: float | None = None
+    seconds_to_endpos: float | None = None
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def stage_status(workdir: WorkDir, name: str, lock: str | None = None) -> StageStatus:
+    """``lock``: the service whose lock the process holds, if it has another name."""
+    state = read_state(workdir, name)
+    alive = workdir.is_locked(lock or name)
+    if state is None:
+        return StageStatus(name, alive, Phase.STARTING if alive else "not started", None, None)
+    phase: str = state.phase
+    if not alive and state.phase in _LIVING:
+        phase = "gone"
+    return StageStatus(name, alive, phase, clock() - state.beat, state)
+
+
+def disk_use(folder: Path) -> DiskUse:
+    sizes = {".json": 0, ".sql": 0}
+    free = total = 0
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                suffix = Path(entry.name.removesuffix(".partial")).suffix
+                if suffix in sizes:
+                    try:
+                        sizes[suffix] += entry.stat().st_size
+                    except FileNotFoundError:
+                        continue  # removed meanwhile
+        usage = shutil.disk_usage(folder)
+        free, total = usage.free, usage.total
+    return DiskUse(sizes[".json"], sizes[".sql"], free, total)
+
+
+def lag_seconds(
+    received: StageState | None, applied: StageState | None, here: Lsn | None, now: datetime
+) -> float | None:
+    """How old the last thing is that the target has, 0 when it has everything. Pure; ``now`` is the source's clock.
+
+    None when that cannot be told: nothing was applied since the stages were started, and something waits.
+    """
+    if received is None or applied is None:
+        return None
+    position = Lsn.parse(received.position)
+    behind_source = here.bytes_since(position) if here is not None else 0
+    has_all = received.committed in {None, applied.committed} or Lsn.parse(applied.position) >= position
+    if has_all and behind_source <= _CAUGHT_UP_BYTES:
+        return 0.0
+    if applied.committed is None:
+        return None
+    try:
+        return max(0.0, (now - datetime.fromisoformat(applied.committed)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def collect(workdir: WorkDir, stream: Stream, source: Endpoint | None, target: Endpoint | None) -> Status:
+    """Everything that answers. Raises nothing: what fails is among the problems."""
+    problems: list[str] = []
+    supervisor = stage_status(workdir, "supervisor", "follow")
+    stages = [stage_status(workdir, name) for name in STAGES]
+    sentinel: SentinelRow | None = None
+    position: Lsn | None = None
+    health: SlotHealth | None = None
+    now = datetime.now(UTC)
+    if source is None:
+        problems.append(f"neither --source nor {Side.SOURCE.variable} is given")
+    else:
+        try:
+            with source.connect("status") as connection:
+                position = wal_position(connection)
+                health = read_health(connection, stream.slot)
+                row = connection.execute("SELECT pg_catalog.clock_timestamp()").fetchone()
+                now = row[0] if row else now
+            with closing(sentinel_of(stream, source, target, "status")) as opened:
+                sentinel = opened.read()
+        except PgcopydbError as error:
+            problems.append(error.message)
+    told = {stage.name: stage.state for stage in stages}
+    return Status(
+        running=any(stage.alive for stage in stages),
+        supervisor=supervisor,
+        stages=stages,
+        disk=disk_use(workdir.changes),
+        slot_name=stream.slot,
+        sentinel=sentinel,
+        source_position=position,
+        slot=health,
+        problems=list(dict.fromkeys(problems)),
+        warnings=[worry.message for worry in [worry_about(health, stream.slot) if health else None] if worry],
+        lag_seconds=lag_seconds(told.get("receive"), told.get("apply"), position, now),
+        **_distances(sentinel, position, told.get("apply")),
+    )
+
+
+def _distances(sentinel: SentinelRow | None, here: Lsn | None, applying: StageState | None) -> dict[str, Any]:
+    if sentinel is None:
+        return {}
+    replayed = sentinel.replay_lsn
+    if applying is not None:
+        # It tells the sentinel only now and then.
+        replayed = max(replayed, Lsn.parse(applying.position))
+    ahead = max(sentinel.write_lsn, here or Lsn())
+    seconds: float | None = None
+    if sentinel.endpos and applying is not None:
+        left = sentinel.endpos.value - replayed.value
+        if left <= 0:
+            seconds = 0.0
+        elif applying.byte_rate > 1:
+            seconds = left / applying.byte_rate
+    return {
+        "lag_bytes": max(0, ahead.bytes_since(replayed)) if replayed else None,
+        "seconds_to_endpos": seconds,
+    }
+
+
+def status_json(status: Status) -> dict[str, Any]:
+    """As ``pgcopydb status --json`` prints it: positions as text, sizes in bytes, durations in seconds."""
+
+    def stage(found: StageStatus) -> dict[str, Any]:
+        told = msgspec.to_builtins(found.state) if found.state is not None else {}
+        told.pop("beat", None)
+        return {**told, "name": found.name, "alive": found.alive, "phase": found.phase, "silent_seconds": found.silent}
+
+    row = status.sentinel
+    health = status.slot
+    return {
+        "running": status.running,
+        "supervisor": stage(status.supervisor),
+        "stages": [stage(found) for found in status.stages],
+        "sentinel": None
+        if row is None
+        else {name: value if isinstance(value, bool) else str(value) for name, value in row._asdict().items()},
+        "source_position": str(status.source_position) if status.source_position else None,
+        "lag_bytes": status.lag_bytes,
+        "lag_seconds": status.lag_seconds,
+        "seconds_to_endpos": status.seconds_to_endpos,
+        "slot": None
+        if health is None
+        else {
+            "name": status.slot_name,
+            "exists": health.exists,
+            "active": health.active,
+            "restart_lsn": health.restart_lsn,
+            "confirmed_flush_lsn": health.confirmed_lsn,
+            "retained_bytes": health.retained_bytes,
+            "wal_status": health.status or None,
+            "safe_wal_size": health.safe_bytes,
+            "invalidation_reason": health.reason or None,
+        },
+        "disk": {
+            "json_bytes": status.disk.json,
+            "sql_bytes": status.disk.sql,
+            "free_bytes": status.disk.free,
+            "total_bytes": status.disk.total,
+        },
+        "warnings": status.warnings,
+        "problems": status.problems,
+    }
