@@ -53,7 +53,7 @@ def follow(
             ),
         )
         stream = load_stream(workdir)
-        with workdir.lock("follow"):
+        with workdir.lock("follow"), following.service():
             stages.set_endpos(following, stream, endpos)
             stages.warn_of_unpublished(following, stream)
             supervisor = following.supervisor(stream, stages.ALL)

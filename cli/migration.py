@@ -42,7 +42,7 @@ class Migration:
         """Hold the work directory; when the block is left no stage is running."""
         workdir = self.following.workdir
         workdir.create()
-        with workdir.lock("follow"):
+        with workdir.lock("follow"), self.following.service():
             if restart and find_stream(workdir) is not None:
                 self._clean_up()
             try:

@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -91,8 +91,11 @@ class Following:
             Side.SOURCE.variable: self.source.info.text(),
             Side.TARGET.variable: self.target.info.text(),
         }
-        service = Service(self.source, self.workdir, stream, (SUPERVISOR, *stages), self.stop)
-        return Supervisor(commands, environment, self.sentinel(stream, "supervisor"), self.stop, service)
+        return Supervisor(commands, environment, self.sentinel(stream, "supervisor"), self.stop, self.workdir)
+
+    def service(self, stages: Sequence[str] = ALL) -> AbstractContextManager[None]:
+        """For the length of the command: its service manager is told how it is, and its slot is watched."""
+        return Service(self.source, self.workdir, (SUPERVISOR, *stages), self.stop).running()
 
 
 def flags_of_stages(

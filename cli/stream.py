@@ -377,14 +377,15 @@ def _run(
     stream = load_stream(workdir)
     with stop_on_signals() as stop, workdir.lock("follow"):
         following = stages.Following.between(source_info, target_info, workdir, stop, flags, more)
-        stages.set_endpos(following, stream, endpos)
-        supervisor = following.supervisor(stream, names)
-        supervisor.start()
-        stages.wait(following, stream, supervisor)
-        if "apply" in names:
-            stages.finish(following, stream, supervisor, sequences=False)
-        else:
-            check_reached(supervisor.reached)
+        with following.service(names):
+            stages.set_endpos(following, stream, endpos)
+            supervisor = following.supervisor(stream, names)
+            supervisor.start()
+            stages.wait(following, stream, supervisor)
+            if "apply" in names:
+                stages.finish(following, stream, supervisor, sequences=False)
+            else:
+                check_reached(supervisor.reached)
 
 
 def register(app: typer.Typer) -> None:

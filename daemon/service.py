@@ -22,7 +22,7 @@ import sdnotify
 from pgcopydb.daemon.heartbeat import Phase, StageState, clock, read_state
 from pgcopydb.daemon.slot_health import SlotHealth, Worry, read_health, worry_about
 from pgcopydb.daemon.status import lag_seconds
-from pgcopydb.daemon.stream import Stream
+from pgcopydb.daemon.stream import find_stream
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.errors import PgcopydbError
@@ -43,22 +43,24 @@ MOVING_SECONDS: Final = 60.0
 
 @dataclass(slots=True)
 class Service:
-    """``names``: of the processes whose states count; ``running`` is for a thread that waits."""
+    """For as long as a command runs, also before it made anything. ``names``: of the processes whose states count."""
 
     source: Endpoint
     workdir: WorkDir
-    stream: Stream
     names: Sequence[str]
     stop: Stop
     health: SlotHealth | None = None
     _over: threading.Event = field(default_factory=threading.Event)
-    _notifier: sdnotify.SystemdNotifier = field(default_factory=sdnotify.SystemdNotifier)
+    _notifier: sdnotify.SystemdNotifier | None = None
     _ready: bool = False
     _said: str = ""
     _began: float = field(default_factory=clock)
 
     @contextmanager
     def running(self) -> Iterator[None]:
+        """Until the block is left, with which the process ends too."""
+        if under_systemd():
+            self._notifier = sdnotify.SystemdNotifier()
         threads = [threading.Thread(target=self._tell, name="service", daemon=True)]
         threads.append(threading.Thread(target=self._watch_slot, name="slot", daemon=True))
         for thread in threads:
@@ -68,6 +70,7 @@ class Service:
         finally:
             self._over.set()
             threads[0].join()
+            self._send(["STOPPING=1"])
 
     def _tell(self) -> None:
         while not self._over.wait(_TICK_SECONDS):
@@ -99,18 +102,26 @@ class Service:
         if self.stop.take_hangup():
             lines[:0] = ["RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"]
             lines.append("READY=1")
-        if lines:
+        self._send(lines)
+
+    def _send(self, lines: Sequence[str]) -> None:
+        if lines and self._notifier is not None:
             self._notifier.notify("\n".join(lines))
 
     def _watch_slot(self) -> None:
         connection: Connection | None = None
         worried: Worry | None = None
         repeated = 0.0
-        while not self._over.wait(0 if self.health is None and connection is None else _SLOT_SECONDS):
+        slot = ""
+        while not self._over.wait(_SLOT_SECONDS if self.health is not None else _TICK_SECONDS):
             try:
+                stream = find_stream(self.workdir)
+                if stream is None or not stream.consistent_point:
+                    continue
+                slot = stream.slot
                 if connection is None:
                     connection = self.source.connect("slot")
-                self.health = read_health(connection, self.stream.slot)
+                self.health = read_health(connection, slot)
             except PgcopydbError as error:
                 # Whoever needs the source for more than a look says that it is away.
                 logger.debug("%s", error)
@@ -120,7 +131,7 @@ class Service:
                 if self._over.wait(_SLOT_SECONDS):
                     return
                 continue
-            worry = worry_about(self.health, self.stream.slot)
+            worry = worry_about(self.health, slot)
             if worry is not None and (
                 worried is None or worry.level > worried.level or clock() - repeated > _REPEAT_SECONDS
             ):

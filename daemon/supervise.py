@@ -20,13 +20,13 @@ from typing import Final
 
 from pgcopydb.daemon.heartbeat import BEAT_SECONDS, Heartbeat, clock, heartbeat_of, read_state, told_how_it_ends
 from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
-from pgcopydb.daemon.service import Service
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.child import start_stage
 from pgcopydb.runtime.errors import ExitCode, Kind, PgcopydbError
 from pgcopydb.runtime.policy import POLICY, trouble_of_exit
 from pgcopydb.runtime.stop import Stop, StopMode
 from pgcopydb.runtime.watch import wait_for_any
+from pgcopydb.runtime.workdir import WorkDir
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Supervisor:
     environment: Mapping[str, str]
     sentinel: Sentinel
     stop: Stop
-    service: Service
+    workdir: WorkDir
     reached: bool = False
     heart: Heartbeat = field(init=False)
     _running: list[_Stage] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Supervisor:
     _error: BaseException | None = None
 
     def __post_init__(self) -> None:
-        self.heart = heartbeat_of(self.service.workdir, NAME)
+        self.heart = heartbeat_of(self.workdir, NAME)
 
     def start(self) -> None:
         self._running = [_Stage(name, arguments) for name, arguments in self.stages.items()]
@@ -101,7 +101,7 @@ class Supervisor:
 
     def _supervise(self) -> None:
         try:
-            with self.service.running(), told_how_it_ends(self.heart), self.stop.on_fast_stop(self.sentinel.hang_up):
+            with told_how_it_ends(self.heart), self.stop.on_fast_stop(self.sentinel.hang_up):
                 self._run()
             self.reached = not self.stop.mode
         except BaseException as error:  # noqa: BLE001  handed on to the thread that waits
@@ -143,7 +143,7 @@ class Supervisor:
                 stage.started = clock()
 
     def _last_beat(self, stage: _Stage, pid: int) -> float:
-        state = read_state(self.service.workdir, stage.name)
+        state = read_state(self.workdir, stage.name)
         return max(stage.started, state.beat) if state is not None and state.pid == pid else stage.started
 
     def _look(self) -> None:

@@ -13,7 +13,9 @@ from typing import Any, Self
 
 import psycopg
 
+from pgcopydb.daemon.heartbeat import read_state
 from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.runtime.workdir import WorkDir
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import Database, DbPair, Servers, fresh_database
@@ -67,6 +69,17 @@ class Following:
         here = position(self.pair)
         self.wait(partial(is_replayed, self.pair, here), f"the target to come to {here}", seconds)
 
+    def catches_up_idle(self, seconds: float = 60) -> None:
+        """As ``catches_up``, where nobody else writes: positions behind the last transaction are not told."""
+        received = StageFile(self.workdir, "receive")
+        applied = StageFile(self.workdir, "apply")
+        here = Lsn.parse(position(self.pair))
+        self.wait(
+            lambda: received.position >= here and applied.position >= received.position,
+            f"the target to come to {here}",
+            seconds,
+        )
+
     def set_end(self) -> None:
         env = {**self.env(), "PGCOPYDB_SOURCE_PGURI": self.pair.source.dsn}
         self.pgcopydb.run("stream", "sentinel", "set", "endpos", "--current", "--dir", self.workdir, env=env)
@@ -83,6 +96,19 @@ class Following:
         wait_until(lambda: not processes_of(self.workdir), seconds, "all processes to end")
         for database in (self.pair.source, self.pair.target):
             wait_until(partial(is_left_alone, database), seconds, f"all sessions on {database.name} to end")
+
+
+@dataclass(frozen=True)
+class StageFile:
+    """What a stage says of itself."""
+
+    workdir: Path
+    name: str
+
+    @property
+    def position(self) -> Lsn:
+        state = read_state(WorkDir(self.workdir), self.name)
+        return Lsn.parse(state.position) if state is not None else Lsn()
 
 
 @contextmanager

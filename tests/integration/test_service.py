@@ -1,0 +1,245 @@
+"""What a service manager is told, and what ``pgcopydb status`` shows: of a migration that runs, stops, cannot go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from pgcopydb.daemon import supervise
+from pgcopydb.daemon.sentinel import Sentinel
+from pgcopydb.daemon.supervise import Supervisor
+from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.conninfo import ConnInfo, Side
+from pgcopydb.runtime.stop import Stop, StopMode
+from pgcopydb.runtime.workdir import WorkDir
+from tests.fix_command import Command
+from tests.fix_servers import DbPair, Servers
+from tests.following import Following, pair_of, prepare, stage
+from tests.wait import wait_until
+from tests.workload import Workload
+
+
+@pytest.fixture
+def pair(servers: Servers) -> Iterator[DbPair]:
+    with pair_of(servers, 15, 18) as pair:
+        yield pair
+
+
+class Manager:
+    """The socket of a service manager (sd_notify(3)), and everything that came."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "notify"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(self.path))
+        self._socket.settimeout(0)
+        self.messages: list[str] = []
+
+    def told(self) -> list[str]:
+        """All lines so far, in their order."""
+        while True:
+            try:
+                self.messages += self._socket.recv(1 << 16).decode().splitlines()
+            except BlockingIOError:
+                return self.messages
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    manager = Manager(tmp_path)
+    yield manager
+    manager.close()
+
+
+def start_service(run: Following, manager: Manager) -> subprocess.Popen[bytes]:
+    run.process = run.pgcopydb.start(
+        *("clone", "--follow", "--resume", "--dir", run.workdir), env={**run.env(), "NOTIFY_SOCKET": str(manager.path)}
+    )
+    run.wait(lambda: "READY=1" in manager.told(), "the service to be ready")
+    return run.process
+
+
+def status_of(run: Following, *more: str, env: dict[str, str] | None = None) -> dict[str, Any]:
+    done = run.pgcopydb.run("status", "--json", "--dir", run.workdir, *more, env=run.env() if env is None else env)
+    found: dict[str, Any] = orjson.loads(done.stdout)
+    return found
+
+
+def stage_in(status: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(found for found in status["stages"] if found["name"] == name)
+
+
+def test_what_a_service_manager_is_told(pair: DbPair, pgcopydb: Command, workdir_path: Path, manager: Manager) -> None:
+    prepare(pair)
+    pair.source.execute("CREATE TABLE held (id int PRIMARY KEY)")
+    run = Following(pgcopydb, pair, workdir_path)
+    start_service(run, manager)
+    told = manager.told()
+    assert "WATCHDOG=1" in told
+    Workload(pair.source.dsn, seed=2).run(50)
+    run.wait(lambda: any("transactions/s" in line for line in manager.told()), "a status with rates")
+    run.process.send_signal(signal.SIGHUP)
+    run.wait(lambda: "RELOADING=1" in manager.told(), "the answer to SIGHUP")
+    reload = manager.messages.index("RELOADING=1")
+    assert manager.messages[reload + 1].startswith("MONOTONIC_USEC=")
+    run.wait(lambda: "READY=1" in manager.told()[reload:], "the end of reloading")
+    with pair.target.connect(autocommit=False) as blocker:
+        blocker.execute("LOCK TABLE held IN ACCESS EXCLUSIVE MODE")
+        pair.source.execute("INSERT INTO held VALUES (1)")
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'held'::regclass"
+        run.wait(lambda: pair.target.fetch(waits) == [(1,)], "a transaction in hand")
+        run.process.send_signal(signal.SIGTERM)
+        run.wait(lambda: "STOPPING=1" in manager.told(), "a word")
+        assert manager.messages[manager.messages.index("STOPPING=1") + 1].startswith("EXTEND_TIMEOUT_USEC=")
+        blocker.rollback()
+    assert run.process.wait(30) == 0, "a service that ends because it was told to has not failed"
+    assert "stopped before the end position" in run.log
+    assert pair.target.fetch("SELECT * FROM held") == [(1,)]
+    run.leaves_nothing()
+    start_service(run, manager)
+    run.set_end()
+    run.ends()
+
+
+def test_a_server_that_is_away_when_the_service_starts(
+    pair: DbPair, pgcopydb: Command, workdir_path: Path, manager: Manager
+) -> None:
+    """After a power failure all machines start at once: the manager is asked for patience, and told when it goes on."""
+    prepare(pair)
+    run = Following(pgcopydb, pair, workdir_path).start()
+    run.process.terminate()
+    run.process.wait(30)
+    pair.source.cluster.stop("fast")
+    run.process = pgcopydb.start(
+        *("follow", "--dir", workdir_path), env={**run.env(), "NOTIFY_SOCKET": str(manager.path)}
+    )
+    run.wait(lambda: any(line.startswith("EXTEND_TIMEOUT_USEC=") for line in manager.told()), "a word")
+    run.wait(lambda: any("receive retrying" in line for line in manager.told()), "the reason")
+    assert "READY=1" not in manager.told()
+    pair.source.cluster.start()
+    run.wait(lambda: "READY=1" in manager.told(), "the service to be ready")
+    run.set_end()
+    run.ends()
+
+
+def test_status(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """While it runs, while a server is away, when it is stopped, when all was cleaned up."""
+    prepare(pair)
+    run = Following(pgcopydb, pair, workdir_path).start()
+    Workload(pair.source.dsn, seed=2).run(50)
+    run.catches_up_idle()
+    run.wait(lambda: status_of(run)["lag_seconds"] == 0.0, "no lag to be shown")
+    found = status_of(run)
+    assert found["running"]
+    assert found["problems"] == []
+    assert [one["phase"] for one in found["stages"]] == ["running"] * 3
+    assert found["sentinel"]["apply"]
+    assert found["slot"]["active"]
+    assert found["slot"]["exists"]
+    assert found["slot"]["retained_bytes"] > 0
+    assert found["disk"]["json_bytes"] > 0
+    assert stage_in(found, "apply")["transactions"] > 0
+    people = pgcopydb.run("status", "--dir", workdir_path, env=run.env()).stdout
+    slot = "slot        pgcopydb: reserved, active"
+    for said in ("receive", "applying    enabled; end position not set", slot, "files "):
+        assert said in people
+
+    pair.target.cluster.stop("immediate")
+    Workload(pair.source.dsn, seed=3).run(5)
+    run.wait(lambda: stage_in(status_of(run), "apply")["phase"] == "retrying", "the loss to be shown")
+    found = status_of(run)
+    assert stage_in(found, "apply")["error"]
+    assert stage_in(found, "apply")["hint"]
+    assert found["lag_bytes"] > 0
+    pair.target.cluster.start()
+    run.catches_up_idle()
+
+    run.process.send_signal(signal.SIGTERM)
+    run.process.wait(30)
+    found = status_of(run)
+    assert not found["running"]
+    assert [one["phase"] for one in found["stages"]] == ["stopped"] * 3
+    assert not found["slot"]["active"]
+    without = status_of(run, env={})
+    assert without["sentinel"] is None
+    assert "PGCOPYDB_SOURCE_PGURI" in without["problems"][0]
+    pair.source.cluster.stop("fast")
+    found = status_of(run)
+    assert "cannot connect to the source" in found["problems"][0]
+    assert stage_in(found, "apply")["transactions"] > 0
+    pair.source.cluster.start()
+
+    pgcopydb.run("stream", "cleanup", "--dir", workdir_path, env=run.env())
+    refused = pgcopydb.run("status", "--dir", workdir_path, env=run.env(), check=False)
+    assert refused.returncode == 3
+    assert "Traceback" not in refused.stderr
+
+
+def test_the_last_error_stays_to_be_read(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    pair.source.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    run = Following(pgcopydb, pair, workdir_path).start()
+    pair.source.execute("ALTER TABLE t ADD COLUMN more int; INSERT INTO t VALUES (1, 1)")
+    wait_until(lambda: run.process.poll() is not None, 60, "replay to stop")
+    failed = stage_in(status_of(run), "transform")
+    assert failed["phase"] == "failed"
+    assert "column more of public.t is not on the target" in failed["error"]
+    assert "ALTER TABLE" in failed["hint"]
+    people = pgcopydb.run("status", "--dir", workdir_path, env=run.env()).stdout
+    assert "last error of transform" in people
+    assert "hint: On the target: ALTER TABLE" in people
+
+
+def test_a_stage_that_hangs_is_started_again(
+    pair: DbPair, pgcopydb: Command, workdir_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(pair)
+    run = Following(pgcopydb, pair, workdir_path).start()
+    run.process.terminate()
+    run.process.wait(30)
+    monkeypatch.setattr(supervise, "STUCK_SECONDS", 8.0)
+    stop = Stop()
+    source = Endpoint(ConnInfo.parse(Side.SOURCE, pair.source.dsn), "hangs")
+    commands = {"receive": ["stream", "receive", "--dir", str(workdir_path), "--quiet"]}
+    supervisor = Supervisor(commands, {**os.environ, **run.env()}, Sentinel(source), stop, WorkDir(workdir_path))
+    supervisor.start()
+    first = wait_until(lambda: stage(workdir_path, "receive"), 30, "the stage")
+    wait_until(lambda: status_of(run)["stages"][0]["phase"] == "running", 30, "it to work")
+    os.kill(first, signal.SIGSTOP)
+    wait_until(lambda: stage(workdir_path, "receive") not in {0, first}, 60, "another one")
+    stop.request(StopMode.GRACEFUL)
+    supervisor.wait()
+
+
+def test_a_slot_in_danger_is_warned_of(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """While the target is held up, and the source may not keep all WAL."""
+    prepare(pair)
+    run = Following(pgcopydb, pair, workdir_path).start()
+    try:
+        pair.source.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '64MB'")
+        pair.source.execute("SELECT pg_reload_conf()")
+        with pair.target.connect(autocommit=False) as blocker:
+            tables = "SELECT string_agg(oid::regclass::text, ', ') FROM pg_class WHERE relnamespace::regnamespace::text"
+            names = pair.target.fetch(f"{tables} = 'work' AND relkind = 'r'")[0][0]
+            blocker.execute(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE".encode())
+            Workload(pair.source.dsn, seed=3).run(20)
+            for _ in range(4):
+                pair.source.execute("SELECT pg_switch_wal(); SELECT pg_logical_emit_message(true, 'x', 'y')")
+            run.wait(lambda: "may be lost when" in run.log or "about to be lost" in run.log, "the warning", 60)
+            assert status_of(run)["warnings"]
+            blocker.rollback()
+        run.set_end()
+        run.ends()
+    finally:
+        pair.source.execute("ALTER SYSTEM RESET max_slot_wal_keep_size")
+        pair.source.execute("SELECT pg_reload_conf()")
