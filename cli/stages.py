@@ -75,7 +75,9 @@ class Following:
     ) -> Following:
         run_id = secrets.token_hex(4)
         # It waits for its servers for weeks, if need be.
-        source_end, target_end = (Endpoint(info, run_id, patience=math.inf) for info in (source, target))
+        source_end, target_end = (
+            Endpoint(info.noticing_loss(), run_id, patience=math.inf) for info in (source, target)
+        )
         return cls(source_end, target_end, workdir, stop, flags, stage_flags)
 
     def sentinel(self, stream: Stream, role: str = "sentinel") -> Sentinel:

@@ -58,7 +58,7 @@ def _opened(name: str, mode: str) -> Iterator[IO[bytes]]:
 
 
 def _endpoint(side: Side, text: str | None) -> Endpoint:
-    return Endpoint(o.server(side, text), secrets.token_hex(4))
+    return Endpoint(o.server(side, text).noticing_loss(), secrets.token_hex(4))
 
 
 def _optional_target(text: str | None) -> Endpoint | None:
