@@ -150,9 +150,12 @@ def recover(folder: Path) -> Recovered:
 
 
 def ends_a_transaction(path: Path) -> bool:
-    """Whether the end of a transaction is in the file, or a position outside of one, for ``recover`` to go on from."""
+    """Whether the end of a transaction is in the file, or a position outside of one, for ``recover`` to go on from.
+
+    The file may be written to meanwhile: half a line at its end does not count.
+    """
     with disk_errors(path, "reading"):
-        return bool(_last_boundary(path)[0])
+        return bool(_last_boundary(path, being_written=True)[0])
 
 
 def _cut_torn_line(path: Path) -> None:
@@ -180,10 +183,12 @@ def _switch_at_end(path: Path) -> Lsn | None:
     return None
 
 
-def _last_boundary(path: Path) -> tuple[Lsn, bool]:
+def _last_boundary(path: Path, *, being_written: bool = False) -> tuple[Lsn, bool]:
     """Position of the last line that ends a transaction (0/0 when none does), and whether one begins behind it."""
     opened = False
     for start, line in lines_backwards(path):
+        if being_written and not line.endswith(b"\n"):
+            continue
         action, lsn = _read_head(path, start, line)
         if action in _POSITIONS:
             return lsn, opened

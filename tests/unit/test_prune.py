@@ -9,7 +9,7 @@ import pytest
 from pgcopydb.apply.prune import check_not_behind, last_removed, prunable, prune
 from pgcopydb.apply.sql_lines import Mark, mark_line
 from pgcopydb.apply.sql_reader import SqlReader, Transaction
-from pgcopydb.daemon.change_file import change_line
+from pgcopydb.daemon.change_file import change_line, ends_a_transaction
 from pgcopydb.daemon.segments import Segment
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.errors import StateError
@@ -115,3 +115,16 @@ def test_the_last_change_file_in_which_a_transaction_ends_stays(folder: Path) ->
     path = next(folder.glob("*6.json"))
     path.write_bytes(change_line("C", at(6, 100), xid="6") + change_line("X", at(7)))
     assert numbers(prunable(folder, SIZE, at(20))) == [(5, ".json"), (5, ".sql")]
+
+
+@pytest.mark.parametrize("cut", [1, 20, 40])
+def test_half_a_line_that_is_being_written(cut: int, tmp_path: Path) -> None:
+    path = tmp_path / "000000010000000000000005.json.partial"
+    commit = change_line("C", Lsn(100), xid="7", timestamp="2026-01-10 15:00+00")
+    begin = change_line("B", Lsn(120), xid="8")
+    path.write_bytes(commit + begin[:cut])
+    assert ends_a_transaction(path)
+    path.write_bytes(begin + commit[:cut])
+    assert not ends_a_transaction(path)
+    path.write_bytes(commit[:cut])
+    assert not ends_a_transaction(path)
