@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PACKAGES := apply bootstrap cli daemon postgres runtime
 PYTEST_ARGS ?=
 
-.PHONY: install dev demo test lint bench faults docs clean help
+.PHONY: install dev demo test lint bench faults soak docs clean help
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,10 @@ test: dev ## unit, property and integration tests on real servers
 faults: dev ## the whole fault suite: every failpoint, cut connections, full disks
 	scripts/install-servers
 	$(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
+
+soak: dev ## a migration under load for an hour (PGCOPYDB_SOAK_SECONDS): memory, open files and disk stay bounded
+	scripts/install-servers
+	$(BIN)/python -m pytest tests/soak -s $(PYTEST_ARGS)
 
 lint: dev build/tree ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
