@@ -6,8 +6,11 @@ import logging
 import math
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -42,6 +45,8 @@ logger = logging.getLogger("pgcopydb.cli")
 T = TypeVar("T")
 
 _LONGEST_WAIT: Final = 30.0
+_PATIENCE_AFTER_A_STOP: Final = 3.0
+"""Whoever has asked for a stop does not wait for a server that says nothing."""
 
 RECEIVE = ("receive",)
 RECEIVE_AND_TRANSFORM = ("receive", "transform")
@@ -173,18 +178,41 @@ def _persist(stop: Stop, act: Callable[[], T]) -> T:
     return results[0]
 
 
+def _within(seconds: float, act: Callable[[], T]) -> T | None:
+    """The result of ``act``, or None when that takes longer; it is left to itself then."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(act())
+        except PgcopydbError as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="last look", daemon=True).start()
+    try:
+        return future.result(seconds)
+    except FutureTimeoutError:
+        return None
+
+
 def _row_at_the_end(following: Following, stream: Stream, supervisor: Supervisor) -> SentinelRow:
     """Waits for its server, unless a stop was requested."""
     with closing(following.sentinel(stream)) as sentinel:
         if supervisor.reached:
             return _persist(following.stop, sentinel.read)
         try:
-            return sentinel.read()
+            row = _within(_PATIENCE_AFTER_A_STOP, sentinel.read)
         except PgcopydbError as error:
             raise Stopped(
                 f"stopped before the end position; how far it came cannot be read: {error}",
                 hint="Continue with --resume.",
             ) from error
+        if row is None:
+            raise Stopped(
+                f"stopped before the end position; the {sentinel.endpoint.side} does not say how far it came",
+                hint="Continue with --resume.",
+            )
+        return row
 
 
 def wait(following: Following, stream: Stream, supervisor: Supervisor) -> None:

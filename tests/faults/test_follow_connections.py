@@ -85,6 +85,19 @@ def applied(target: Database) -> str:
     return str(target.fetch("SELECT lsn FROM pgcopydb.progress")[0][0])
 
 
+def halted_before_a_flush(workdir: Path, target: Database) -> bool:
+    """Halt the stage that applies, if it has committed something that is only in memory."""
+    process = stage(workdir, "apply")
+    os.kill(process, signal.SIGSTOP)
+    wait_until(lambda: is_halted(process), 10, "it to halt")
+    open_now = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgcopydb%' AND state <> 'idle'"
+    unflushed = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn())"
+    if target.fetch(open_now) == [(0,)] and target.fetch(unflushed)[0][0] > 1000:
+        return True
+    os.kill(process, signal.SIGCONT)
+    return False
+
+
 @contextmanager
 def lazy(target: Database) -> Iterator[None]:
     """WAL that nobody asks for stays in memory for long."""
@@ -105,30 +118,36 @@ def test_a_target_that_forgets_its_last_commits_gets_them_again(
     """They were not flushed, for commits do not wait for the disk; a server that dies at once has lost them."""
     prepare(any_pair)
     target = any_pair.target
+    forgotten = False
     with lazy(target):
-        run = Following(pgcopydb, any_pair, workdir_path).start(failpoints="replay.after_commit=stop@9")
+        run = Following(pgcopydb, any_pair, workdir_path).start()
         with Workload(any_pair.source.dsn, seed=9, writers=2) as workload:
-            run.wait(lambda: is_halted(stage(workdir_path, "apply")), "a commit on the target")
-            before = applied(target)
-            target.cluster.restart("immediate")
-            after = applied(target)
-            os.kill(stage(workdir_path, "apply"), signal.SIGCONT)
-            assert Lsn.parse(after) < Lsn.parse(before), "the target has lost nothing"
-            works(run, workload)
-            run.catches_up()
+            for _ in range(6):
+                run.wait(lambda: halted_before_a_flush(workdir_path, target), "commits that are not on the disk")
+                before = applied(target)
+                target.cluster.restart("immediate")
+                forgotten = forgotten or Lsn.parse(applied(target)) < Lsn.parse(before)
+                os.kill(stage(workdir_path, "apply"), signal.SIGCONT)
+                works(run, workload)
+                run.catches_up()
+                if forgotten:
+                    break
         run.set_end()
         run.ends()
+    if not forgotten:
+        pytest.skip("the target had all its commits on its disk each time: nothing was there to be forgotten")
 
 
 @pytest.mark.parametrize("side", SIDES)
 def test_all_sessions_are_terminated(side: Which, pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
     prepare(pair)
     run = Following(pgcopydb, pair, workdir_path).start()
-    ended = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {OURS}"
+    ours = f"SELECT count(pid) FROM pg_stat_activity WHERE {OURS}"
     with Workload(pair.source.dsn, seed=3, writers=2) as workload:
         for _ in range(5):
             works(run, workload, 20)
-            run.wait(lambda: side_of(pair, side).fetch(ended)[0][0] > 1, "sessions to end")
+            run.wait(lambda: side_of(pair, side).fetch(ours)[0][0] > 1, "sessions")
+            side_of(pair, side).execute(ours.replace("count(pid)", "pg_terminate_backend(pid)"))
         works(run, workload)
         run.catches_up()
     run.set_end()
@@ -185,9 +204,10 @@ def test_ctrl_c_while_a_server_says_nothing(side: Which, pair: DbPair, pgcopydb:
             run.process.send_signal(signal.SIGINT)
             assert run.process.wait(60) == 12, run.log
         wait_until(lambda: not processes_of(workdir_path), 5, "its children to end")
-    run = Following(pgcopydb, pair, workdir_path).start()
-    run.set_end()
-    run.ends()
+        proxy.flow()
+        run.start()
+        run.set_end()
+        run.ends()
 
 
 def test_the_end_position_is_set_while_the_target_is_down(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
