@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pgcopydb.daemon.change_file import JSON, SQL, ends_a_transaction
+from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL, ends_a_transaction
 from pgcopydb.daemon.heartbeat import clock
 from pgcopydb.daemon.tail import files_of
 from pgcopydb.runtime.durable import disk_errors
@@ -24,6 +24,16 @@ _LARGEST_FLOOR: Final = 1 << 30
 _FLOOR_SHARE: Final = 20
 _KEPT_FILES: Final = 2
 """So many of the last files whose SQL is complete are kept: writers go on from them after a crash."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUse:
+    """Bytes: of the change files, and what is free where they are."""
+
+    json: int
+    sql: int
+    free: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +81,15 @@ class Room:
 
     def _look(self) -> str:
         self._over_limit = False
-        with disk_errors(self.folder, "looking for room"):
-            usage = shutil.disk_usage(self.folder)
-        floor = self.limits.floor_of(usage.total)
+        use = disk_use(self.folder)
+        floor = self.limits.floor_of(use.total)
         self._step = floor // 8
         # What is received needs its room once more, as SQL: without that nothing could be applied and removed.
         wanted = (floor + floor // 10 if self._lacking else floor) + untransformed(self.folder, self.segment_size)
-        if usage.free < wanted:
-            return f"{pretty_size(usage.free)} are free for change files, less than {pretty_size(wanted)}"
+        if use.free < wanted:
+            return f"{pretty_size(use.free)} are free for change files, less than {pretty_size(wanted)}"
         if self.limits.most:
-            size = files_size(self.folder)
+            size = use.json + use.sql
             allowed = self.limits.most - self.limits.most // 10 if self._lacking else self.limits.most
             if size > allowed:
                 self._over_limit = True
@@ -112,10 +121,19 @@ def untransformed(folder: Path, segment_size: int) -> int:
     return max(0, _size_of(changes) - _size_of([statements[last]] if statements else []))
 
 
-def files_size(folder: Path) -> int:
-    """Bytes of everything in a folder."""
-    with disk_errors(folder, "reading the folder"):
-        return _size_of(folder.iterdir())
+def disk_use(folder: Path) -> DiskUse:
+    """All zero when there is no such folder."""
+    sizes = {JSON: 0, SQL: 0}
+    free = total = 0
+    if folder.is_dir():
+        with disk_errors(folder, "looking for room"):
+            for path in folder.iterdir():
+                suffix = Path(path.name.removesuffix(PARTIAL)).suffix
+                if suffix in sizes:
+                    sizes[suffix] += _size_of([path])
+            usage = shutil.disk_usage(folder)
+        free, total = usage.free, usage.total
+    return DiskUse(sizes[JSON], sizes[SQL], free, total)
 
 
 def _size_of(paths: Iterable[Path]) -> int:

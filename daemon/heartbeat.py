@@ -43,7 +43,6 @@ class Phase(StrEnum):
     """Waiting for room on a disk."""
     RETRYING = "retrying"
     """A connection was lost; ``error`` says how."""
-    DRAINING = "draining"
     FINISHED = "finished"
     STOPPED = "stopped"
     FAILED = "failed"

@@ -6,16 +6,14 @@ slot; writes nothing. Works while the migration is down, and while a server is. 
 
 from __future__ import annotations
 
-import os
-import shutil
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from pgcopydb.daemon.disk import DiskUse, disk_use
 from pgcopydb.daemon.heartbeat import Phase, StageState, clock, read_state
 from pgcopydb.daemon.sentinel import SentinelRow
 from pgcopydb.daemon.slot import sentinel_of
@@ -31,7 +29,7 @@ from pgcopydb.runtime.workdir import WorkDir
 STAGES: Final = ("receive", "transform", "apply")
 _CAUGHT_UP_BYTES: Final = 1 << 20
 """An idle migration tells its positions only when they have moved so far."""
-_LIVING: Final = frozenset({Phase.STARTING, Phase.RUNNING, Phase.WAITING, Phase.PAUSED, Phase.RETRYING, Phase.DRAINING})
+_LIVING: Final = frozenset({Phase.STARTING, Phase.RUNNING, Phase.WAITING, Phase.PAUSED, Phase.RETRYING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +41,6 @@ class StageStatus:
     phase: str
     silent: float | None
     state: StageState | None
-
-
-@dataclass(frozen=True, slots=True)
-class DiskUse:
-    """Bytes: of the change files, and what is free where they are."""
-
-    json: int
-    sql: int
-    free: int
-    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +76,6 @@ def stage_status(workdir: WorkDir, name: str, lock: str | None = None) -> StageS
     if not alive and state.phase in _LIVING:
         phase = "gone"
     return StageStatus(name, alive, phase, clock() - state.beat, state)
-
-
-def disk_use(folder: Path) -> DiskUse:
-    sizes = {".json": 0, ".sql": 0}
-    free = total = 0
-    if folder.is_dir():
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                suffix = Path(entry.name.removesuffix(".partial")).suffix
-                if suffix in sizes:
-                    try:
-                        sizes[suffix] += entry.stat().st_size
-                    except FileNotFoundError:
-                        continue  # removed meanwhile
-        usage = shutil.disk_usage(folder)
-        free, total = usage.free, usage.total
-    return DiskUse(sizes[".json"], sizes[".sql"], free, total)
 
 
 def lag_seconds(

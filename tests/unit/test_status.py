@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from pgcopydb.daemon import heartbeat
+from pgcopydb.daemon.disk import disk_use
 from pgcopydb.daemon.heartbeat import Heartbeat, Phase, StageState, clock, heartbeat_of, read_state, told_how_it_ends
 from pgcopydb.daemon.service import MOVING_SECONDS, all_move, describe
 from pgcopydb.daemon.slot_health import SlotHealth, worry_about
-from pgcopydb.daemon.status import disk_use, lag_seconds, stage_status
+from pgcopydb.daemon.status import lag_seconds, stage_status
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.errors import SourceError, Stopped
 from pgcopydb.runtime.workdir import WorkDir
