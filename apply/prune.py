@@ -9,6 +9,7 @@ lagged, cannot be brought forward any more.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -46,7 +47,7 @@ def prune(folder: Path, segment_size: int, durable: Lsn) -> list[Path]:
     """Remove them; which they were."""
     found = prunable(folder, segment_size, durable)
     with disk_errors(folder / _REMOVED, "reading files to remove"):
-        last = next(filter(None, (_last_commit(path) for path in reversed(found) if path.name.endswith(SQL))), Lsn())
+        last = last_commit([path for path in found if path.name.endswith(SQL)])
     if last > last_removed(folder):
         write_atomic(folder / _REMOVED, f"{last}\n".encode())
     if found:
@@ -83,9 +84,11 @@ def check_not_behind(folder: Path, applied: Lsn) -> None:
         )
 
 
-def _last_commit(path: Path) -> Lsn | None:
-    for _, line in lines_backwards(path):
-        mark = read_mark(line)
-        if mark is not None and mark.mark is Mark.COMMIT:
-            return mark.lsn
-    return None
+def last_commit(paths: Sequence[Path]) -> Lsn:
+    """Of these SQL files, in their order; 0/0 when there is none."""
+    for path in reversed(paths):
+        for _, line in lines_backwards(path):
+            mark = read_mark(line)
+            if mark is not None and mark.mark is Mark.COMMIT:
+                return mark.lsn
+    return Lsn()

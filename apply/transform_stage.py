@@ -18,6 +18,7 @@ from typing import Final
 from pgcopydb.apply.catalog import Catalogs, MissingTable
 from pgcopydb.apply.decode import Line, decoder_of, read_line
 from pgcopydb.apply.known_rows import messages_of
+from pgcopydb.apply.prune import last_commit
 from pgcopydb.apply.sql_lines import BOUNDARIES, Mark, MarkLine, read_mark
 from pgcopydb.apply.transform import SchemaMismatch, Transformer, describe
 from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL, ChangeFile
@@ -169,6 +170,10 @@ class Stage:
         """What came before a change that does not fit is applied before this stage ends, and with it all others."""
         error.message = message
         self._flush()
+        if not self._committed:
+            # An earlier process may have left more than apply has taken since.
+            files = files_of(self.workdir.changes, SQL, self.stream.segment_size)
+            self._committed = last_commit([*files.values()])
         if self._apply_is_behind():
             logger.warning("what came before it is applied first: %s", error)
         begun = time.monotonic()

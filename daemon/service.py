@@ -59,18 +59,18 @@ class Service:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Until the block is left, with which the process ends too."""
+        threading.Thread(target=self._watch_slot, name="slot", daemon=True).start()
+        teller = threading.Thread(target=self._tell, name="service", daemon=True)
         if under_systemd():
             self._notifier = sdnotify.SystemdNotifier()
-        threads = [threading.Thread(target=self._tell, name="service", daemon=True)]
-        threads.append(threading.Thread(target=self._watch_slot, name="slot", daemon=True))
-        for thread in threads:
-            thread.start()
+            teller.start()
         try:
             yield
         finally:
             self._over.set()
-            threads[0].join()
-            self._send(["STOPPING=1"])
+            if self._notifier is not None:
+                teller.join()
+                self._notifier.notify("STOPPING=1")
 
     def _tell(self) -> None:
         while not self._over.wait(_TICK_SECONDS):
@@ -102,9 +102,6 @@ class Service:
         if self.stop.take_hangup():
             lines[:0] = ["RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"]
             lines.append("READY=1")
-        self._send(lines)
-
-    def _send(self, lines: Sequence[str]) -> None:
         if lines and self._notifier is not None:
             self._notifier.notify("\n".join(lines))
 
