@@ -44,11 +44,10 @@ class Position:
 
 @dataclass(slots=True)
 class SqlReader:
-    """Reads on from ``go_to``. ``place``: file and byte behind the last unit that came out."""
+    """Reads on from ``go_to``. No transaction comes out twice, whatever is made again meanwhile."""
 
     folder: Path
     segment_size: int
-    place: tuple[int, int] = (-1, 0)
     _tail: Tail = field(init=False)
     _units: Iterator[Transaction | Position] = field(init=False)
     _begin: MarkLine | None = None
@@ -56,6 +55,8 @@ class SqlReader:
     _lines: list[bytes] | None = None
     _size: int = 0
     _from: Lsn = field(default_factory=Lsn)
+    _returned: Lsn = field(default_factory=Lsn)
+    """Where the last transaction was committed that came out."""
     _between: bool = False
     """Whether the last line that was read is known to end something."""
 
@@ -68,7 +69,7 @@ class SqlReader:
 
     def go_to(self, position: Lsn) -> None:
         """Before the first transaction that was committed after ``position``."""
-        self._from, self._between = position, False
+        self._from, self._returned, self._between = position, Lsn(), False
         files = files_of(self.folder, SQL, self.segment_size)
         check_first(files, self.segment_size)
         self._restart((first_file(files, position, self.segment_size) if files else -1, 0))
@@ -83,7 +84,7 @@ class SqlReader:
             if block:
                 self._units = self._read_block(block)
             elif self._tail.was_replaced():
-                self._restart(self.place)
+                self._read_again()
             else:
                 return None
 
@@ -111,9 +112,15 @@ class SqlReader:
         finally:
             tail.close()
 
+    def _read_again(self) -> None:
+        """From a place that is certain: after a power failure what was made again may have other lines before it."""
+        self._between = False
+        position = max(self._from, self._returned)
+        files = files_of(self.folder, SQL, self.segment_size)
+        self._restart((first_file(files, position, self.segment_size) if files else -1, 0))
+
     def _restart(self, place: tuple[int, int]) -> None:
         self._tail.go_to(*place)
-        self.place = place
         self._units = iter(())
         self._begin, self._lines, self._size = None, None, 0
 
@@ -138,9 +145,6 @@ class SqlReader:
         kind = mark.mark
         if kind is Mark.SWITCH:
             self._tail.follow(mark.lsn)
-            place = (self._tail.number, 0)
-            if self._begin is None:
-                self.place = place
             return None
         if kind is Mark.BEGIN:
             if self._begin is not None:
@@ -150,12 +154,13 @@ class SqlReader:
             return None
         begin, lines, size = self._begin, self._lines, self._size
         self._begin, self._lines, self._size = None, None, 0
-        self.place, self._between = place, True
+        self._between = True
         if kind is Mark.COMMIT:
-            if begin is None and mark.lsn > self._from:
+            if begin is None and mark.lsn > max(self._from, self._returned):
                 raise misplaced("the end of a transaction that did not begin", mark.lsn)
-            if begin is None:
-                return None  # it began before where reading began
+            if begin is None or mark.lsn <= self._returned:
+                return None  # it began before where reading began, or has come out before
+            self._returned = mark.lsn
             return Transaction(begin.lsn, mark.lsn, mark.xid, mark.timestamp, size, self._began, lines)
         if kind is Mark.ROLLBACK:
             return None

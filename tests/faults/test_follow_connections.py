@@ -202,7 +202,7 @@ def test_ctrl_c_while_a_server_says_nothing(side: Which, pair: DbPair, pgcopydb:
             proxy.stall()
             works(run, workload, 100)
             run.process.send_signal(signal.SIGINT)
-            assert run.process.wait(60) == 12, run.log
+            assert run.process.wait(120) == 12, run.log
         wait_until(lambda: not processes_of(workdir_path), 5, "its children to end")
         proxy.flow()
         run.start()

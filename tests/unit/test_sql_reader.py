@@ -152,3 +152,23 @@ def test_lines_that_cannot_follow_each_other(line: bytes, message: str, reader: 
     with pytest.raises(CorruptState, match=message):
         read(reader)
     reader.close()
+
+
+def test_a_file_that_is_made_again_with_other_lines(reader: SqlReader, tmp_path: Path) -> None:
+    """A power failure took the end of the change file: keepalives come at other times then. Nothing comes out twice."""
+    path = path_of(tmp_path, 1, partial=True)
+    first, second, third = (transaction(1, byte, [statement(byte)]) for byte in (100, 200, 300))
+    path.write_bytes(first + mark_line(Mark.KEEPALIVE, at(1, 170)) + second + third[:-5])
+    assert read(reader) == [
+        (at(1, 150), [statement(100)]),
+        Position(at(1, 170), end=False),
+        (at(1, 250), [statement(200)]),
+    ]
+    aside = tmp_path / ".aside"
+    aside.write_bytes(first + second[:20])
+    aside.replace(path)
+    assert read(reader) == []
+    with path.open("ab") as file:
+        file.write(second[20:] + third + mark_line(Mark.KEEPALIVE, at(1, 400)))
+    assert read(reader) == [(at(1, 350), [statement(300)]), Position(at(1, 400), end=False)]
+    reader.close()
