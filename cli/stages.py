@@ -19,8 +19,10 @@ import orjson
 
 from pgcopydb.apply.conflicts import ConflictFile
 from pgcopydb.apply.replay import OnConflict
+from pgcopydb.apply.transform_stage import resume_at
 from pgcopydb.bootstrap.after_follow import check_tables, finish_sequences, finish_views
 from pgcopydb.daemon.backlog import transactions_between
+from pgcopydb.daemon.change_file import JSON, recover
 from pgcopydb.daemon.plugins import Plugin
 from pgcopydb.daemon.published import check_published, made_since
 from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
@@ -29,6 +31,7 @@ from pgcopydb.daemon.slot import sentinel_of
 from pgcopydb.daemon.stream import Stream
 from pgcopydb.daemon.supervise import NAME as SUPERVISOR
 from pgcopydb.daemon.supervise import StageFailed, Supervisor
+from pgcopydb.daemon.tail import Tail
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.postgres.lsn import Lsn
@@ -89,6 +92,7 @@ class Following:
         return sentinel_of(stream, self.source, self.target, role)
 
     def supervisor(self, stream: Stream, stages: Sequence[str]) -> Supervisor:
+        self.repair(stream)
         commands = {
             name: ["stream", name, "--dir", str(self.workdir.top), *self.flags, *self.stage_flags.get(name, ())]
             for name in stages
@@ -99,6 +103,19 @@ class Following:
             Side.TARGET.variable: self.target.info.text(),
         }
         return Supervisor(commands, environment, self.sentinel(stream, "supervisor"), self.stop, self.workdir)
+
+    def repair(self, stream: Stream) -> None:
+        """Cut what a power failure left of files, before those who read them meet it.
+
+        What cannot be repaired, or has no room now, is for the stages to say; what somebody is still writing is left.
+        """
+        folder = self.workdir.changes
+        with suppress(PgcopydbError):
+            if not self.workdir.is_locked(RECEIVE[0]):
+                recover(folder)
+            if not self.workdir.is_locked("transform"):
+                with closing(Tail(folder, JSON, stream.segment_size)) as tail:
+                    resume_at(tail)
 
     def service(self, stages: Sequence[str] = ALL) -> AbstractContextManager[None]:
         """For the length of the command: its service manager is told how it is, and its slot is watched."""
