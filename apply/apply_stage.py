@@ -23,17 +23,18 @@ from pgcopydb.apply.replay import Counts, OnConflict, Replay
 from pgcopydb.apply.sql_reader import SqlReader
 from pgcopydb.daemon.control import REPORT_SECONDS, Reports, check_reached
 from pgcopydb.daemon.heartbeat import BEAT_SECONDS, Heartbeat, Phase, heartbeat_of, told_how_it_ends
-from pgcopydb.daemon.progress import Progress
+from pgcopydb.daemon.progress import IN_USE, Progress
 from pgcopydb.daemon.read_at import load_read_at
 from pgcopydb.daemon.requirements import may_be_replica
 from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
 from pgcopydb.daemon.stream import Stream
 from pgcopydb.postgres.classify import server_errors
-from pgcopydb.postgres.connect import Connection, Endpoint, hang_up
+from pgcopydb.postgres.connect import Connection, Endpoint, hang_up, unless_stopped
 from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.liveness import Liveness, backend_pid, end_lost
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.durable import write_atomic
-from pgcopydb.runtime.errors import Kind, PgcopydbError
+from pgcopydb.runtime.errors import Kind, PgcopydbError, TargetError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.retry import persist
 from pgcopydb.runtime.stop import Stop
@@ -82,19 +83,28 @@ class Stage:
         try:
             with (
                 FolderWatch(self.workdir.changes) as watch,
-                connect_for_apply(self.target) as connection,
+                unless_stopped(lambda: connect_for_apply(self.target), self.stop) as connection,
                 self.stop.on_fast_stop(lambda: hang_up(connection)),
             ):
                 progress = Progress(self.stream.origin, self.stream.tracking)
                 replay = Replay(connection, progress, reader, self.on_conflict, self.counts, copied)
                 replay.keep_conflicts = ConflictFile(self.workdir.conflicts).add
-                replay.beat = self._beat_of(replay)
-                replay.begin()
+                liveness = Liveness(self.target, backend_pid(connection))
+                replay.beat = self._beat_of(replay, liveness)
+                self._begin(replay, liveness)
                 check_not_behind(self.workdir.changes, replay.position)
                 logger.info("Applying changes from %s on", replay.position)
                 self._loop(replay, watch)
         finally:
             reader.close()
+
+    def _begin(self, replay: Replay, liveness: Liveness) -> None:
+        try:
+            replay.begin()
+        except TargetError as error:
+            if error.sqlstate == IN_USE:
+                end_lost(self.target, SERVICE, liveness.pid)
+            raise
 
     def _may_begin(self) -> bool:
         while not self.stop.mode:
@@ -106,8 +116,15 @@ class Stage:
             self.sentinel.was_announced()
         return False
 
-    def _beat_of(self, replay: Replay) -> Callable[[str], None]:
+    def _beat_of(self, replay: Replay, liveness: Liveness) -> Callable[[str], None]:
+        heard = time.monotonic()
+
         def beat(detail: str) -> None:
+            nonlocal heard
+            if detail:
+                liveness.check(heard)
+            else:
+                heard = time.monotonic()
             self.heart.at(replay.position, replay.counts.transactions, replay.counts.rows, replay.committed)
             self.heart.beat(Phase.WAITING if detail else Phase.RUNNING, detail)
 

@@ -18,9 +18,10 @@ from pgcopydb.apply.sql_reader import first_file
 from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL, ends_a_transaction, lines_backwards
 from pgcopydb.daemon.tail import files_of, remember_first
 from pgcopydb.postgres.lsn import Lsn
-from pgcopydb.runtime.durable import disk_errors, write_atomic
+from pgcopydb.runtime.durable import disk_errors
 from pgcopydb.runtime.errors import CorruptState, StateError
 from pgcopydb.runtime.failpoint import failpoint
+from pgcopydb.runtime.sealed import read_sealed, write_sealed
 
 _REMOVED: Final = "removed"
 
@@ -48,15 +49,18 @@ def prune(folder: Path, segment_size: int, durable: Lsn) -> list[Path]:
     found = prunable(folder, segment_size, durable)
     with disk_errors(folder / _REMOVED, "reading files to remove"):
         last = last_commit([path for path in found if path.name.endswith(SQL)])
+    failpoint("prune.before_note")
     if last > last_removed(folder):
-        write_atomic(folder / _REMOVED, f"{last}\n".encode())
+        write_sealed(folder / _REMOVED, {"lsn": str(last)})
     if found:
+        failpoint("prune.before_first")
         left = next(path for path in files_of(folder, SQL, segment_size).values() if path not in found)
         remember_first(folder, left.name.partition(".")[0])
     for path in found:
         failpoint("prune.before_remove")
         with disk_errors(path, "removing"):
             path.unlink(missing_ok=True)
+        failpoint("prune.after_remove")
     return found
 
 
@@ -65,12 +69,13 @@ def last_removed(folder: Path) -> Lsn:
     path = folder / _REMOVED
     if not path.exists():
         return Lsn()
-    with disk_errors(path, "reading"):
-        text = path.read_text(encoding="ascii", errors="replace").strip()
     try:
-        return Lsn.parse(text)
-    except ValueError as exc:
-        raise CorruptState(f"{path} does not hold a position: {exc}", hint="Was it edited?") from exc
+        return Lsn.parse(str(read_sealed(path)["lsn"]))
+    except (ValueError, KeyError) as exc:
+        raise CorruptState(
+            f"{path} does not hold a position: {exc}",
+            hint="Restore it; or remove it, if the target is not a restored one that is behind what it was.",
+        ) from exc
 
 
 def check_not_behind(folder: Path, applied: Lsn) -> None:

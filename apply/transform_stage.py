@@ -28,7 +28,7 @@ from pgcopydb.daemon.segments import Segment
 from pgcopydb.daemon.sentinel import Sentinel
 from pgcopydb.daemon.stream import Stream
 from pgcopydb.daemon.tail import Tail, check_first, files_of
-from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.connect import Endpoint, hang_up, unless_stopped
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.durable import disk_errors, fsync_file, publish
 from pgcopydb.runtime.errors import CorruptState, PgcopydbError, StateError
@@ -82,8 +82,10 @@ class Stage:
         self.sentinel.listen()
         with (
             FolderWatch(self.workdir.changes) as watch,
-            self.source.connect(SERVICE) as reader,
-            self.target.connect(SERVICE) as writer,
+            unless_stopped(lambda: self.source.connect(SERVICE), self.stop) as reader,
+            unless_stopped(lambda: self.target.connect(SERVICE), self.stop) as writer,
+            self.stop.on_fast_stop(lambda: hang_up(reader)),
+            self.stop.on_fast_stop(lambda: hang_up(writer)),
         ):
             catalogs = Catalogs(reader, writer)
             transformer = Transformer(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import os
-import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,7 @@ from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.server import wal_position
 from pgcopydb.runtime.errors import PgcopydbError, StateError, Stopped
+from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.retry import persist
 from pgcopydb.runtime.sizes import pretty_seconds, pretty_size
 from pgcopydb.runtime.stop import Stop
@@ -81,7 +83,8 @@ class Following:
         flags: Sequence[str],
         stage_flags: Mapping[str, Sequence[str]],
     ) -> Following:
-        run_id = secrets.token_hex(4)
+        # The same for each process of this work directory on this machine, so that a session can be told to be its own.
+        run_id = hashlib.sha256(f"{socket.gethostname()}:{workdir.top.resolve()}".encode()).hexdigest()[:8]
         # It waits for its servers for weeks, if need be.
         source_end, target_end = (
             Endpoint(info.noticing_loss(), run_id, patience=math.inf) for info in (source, target)
@@ -256,7 +259,9 @@ def finish(following: Following, stream: Stream, supervisor: Supervisor, *, sequ
         )
     if sequences:
         finish_sequences(following.source, following.target, following.workdir, following.stop)
+        failpoint("follow.after_sequences")
         finish_views(following.source, following.target, following.workdir, following.stop)
+        failpoint("follow.after_views")
     _say_result(following, row.endpos, row.replay_lsn)
     if stream.plugin is Plugin.PGOUTPUT:
         with following.source.connect_patiently("published", following.stop) as source:

@@ -37,7 +37,7 @@ CREATE SCHEMA IF NOT EXISTS pgcopydb;
 CREATE TABLE IF NOT EXISTS pgcopydb.progress (
     origin text PRIMARY KEY, lsn pg_lsn NOT NULL, committed timestamptz);
 """
-_IN_USE: Final = "55006"
+IN_USE: Final = "55006"
 _REFUSED: Final = frozenset({"42501", "53400", "55000"})
 """No privilege; no free replication state slot; origins are switched off (max_replication_slots is 0)."""
 
@@ -59,7 +59,7 @@ class Progress:
         try:
             row = connection.execute(query, values).fetchone()
         except psycopg.Error as exc:
-            if exc.sqlstate != _IN_USE:
+            if exc.sqlstate != IN_USE:
                 raise classify(Side.TARGET, exc, f"using replication origin {self.origin}") from exc
             row = (False,)
         if row is not None and row[0] is False:
@@ -67,7 +67,7 @@ class Progress:
                 f"another session on the target is applying changes for {self.origin}",
                 hint="If this lasts, look for its process in pg_stat_activity: application_name begins with pgcopydb.",
                 kind=Kind.RETRY,
-                sqlstate=_IN_USE,
+                sqlstate=IN_USE,
             )
 
     def statement(self, position: Lsn, committed: str | None) -> str:
@@ -175,7 +175,7 @@ def _drop_origin(connection: Connection, origin: str) -> bool:
     try:
         connection.execute("SELECT pg_catalog.pg_replication_origin_drop(%s)", (origin,))
     except psycopg.Error as exc:
-        if exc.sqlstate != _IN_USE:
+        if exc.sqlstate != IN_USE:
             raise
         raise TargetError(
             f"replication origin {origin} is in use by a session on the target",

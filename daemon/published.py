@@ -9,9 +9,7 @@ crash, so that after a restart of the source they say nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 from pgcopydb.daemon.identity import followed_tables, without_identity
 from pgcopydb.daemon.plugins import Plugin
@@ -20,8 +18,8 @@ from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.names import Name
-from pgcopydb.runtime.durable import disk_errors, write_atomic
 from pgcopydb.runtime.errors import CorruptState, PartialFailure
+from pgcopydb.runtime.sealed import read_sealed, write_sealed
 from pgcopydb.runtime.workdir import WorkDir
 
 _SHOWN: Final = 10
@@ -44,7 +42,7 @@ def remember_counters(source: Connection, workdir: WorkDir) -> None:
     found = _counters(source, without_identity(followed_tables(source, Plugin.PGOUTPUT)))
     tables = [{"schema": name.schema, "name": name.name, "changed": count} for name, count in found.items()]
     content = {"since": _since(source), "tables": tables}
-    write_atomic(workdir.unpublished, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
+    write_sealed(workdir.unpublished, content)
 
 
 def check_published(source: Connection, workdir: WorkDir, stream: Stream) -> None:
@@ -77,10 +75,8 @@ def made_since(source: Connection, stream: Stream) -> list[Name]:
 def _changed(source: Connection, workdir: WorkDir) -> list[Name]:
     if not workdir.unpublished.exists():
         return []
-    with disk_errors(workdir.unpublished, "reading"):
-        text = workdir.unpublished.read_bytes()
     try:
-        before: dict[str, Any] = orjson.loads(text)
+        before = read_sealed(workdir.unpublished)
         counters = {Name(table["schema"], table["name"]): int(table["changed"]) for table in before["tables"]}
         since = str(before["since"])
     except (ValueError, KeyError, TypeError) as exc:

@@ -7,14 +7,11 @@ whoever applies. A change that was committed up to a table's position is in its 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import orjson
 
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import Name
-from pgcopydb.runtime.durable import disk_errors, write_atomic
 from pgcopydb.runtime.errors import CorruptState
+from pgcopydb.runtime.sealed import read_sealed, write_sealed
 from pgcopydb.runtime.workdir import WorkDir
 
 
@@ -23,17 +20,15 @@ def save_read_at(workdir: WorkDir, positions: Mapping[Name, Lsn]) -> None:
     tables = [
         {"schema": name.schema, "name": name.name, "read_at": str(position)} for name, position in positions.items()
     ]
-    write_atomic(workdir.read_at, orjson.dumps(tables, option=orjson.OPT_INDENT_2) + b"\n")
+    write_sealed(workdir.read_at, {"tables": tables})
 
 
 def load_read_at(workdir: WorkDir) -> dict[Name, Lsn]:
     """Empty when all tables were read at the stream's first position. Raises ``CorruptState``."""
     if not workdir.read_at.exists():
         return {}
-    with disk_errors(workdir.read_at, "reading"):
-        text = workdir.read_at.read_bytes()
     try:
-        tables: list[dict[str, Any]] = orjson.loads(text)
+        tables = read_sealed(workdir.read_at)["tables"]
         return {Name(table["schema"], table["name"]): Lsn.parse(table["read_at"]) for table in tables}
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise CorruptState(

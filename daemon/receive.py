@@ -23,6 +23,7 @@ from pgcopydb.daemon.heartbeat import BEAT_SECONDS, Heartbeat, Phase
 from pgcopydb.daemon.plugins import BEGIN, COMMIT, MESSAGE, MessageReader, PluginMessage
 from pgcopydb.daemon.segments import Segment
 from pgcopydb.daemon.tail import files_of, remember_first
+from pgcopydb.postgres.liveness import Liveness
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.replication import Change, Keepalive, ReplicationSession
 from pgcopydb.runtime.errors import SourceError, StateError
@@ -84,6 +85,7 @@ class Receiver:
     reached: bool = False
     heart: Heartbeat = field(default_factory=lambda: Heartbeat(None, "receive"))
     room: Room | None = None
+    liveness: Liveness | None = None
     _file: ChangeFile | None = None
     _xid: str | None = None
     _begun: bool = False
@@ -149,6 +151,8 @@ class Receiver:
                 if self.reached or stop.mode:
                     self._end(session, control)
                     return
+                if self.liveness is not None:
+                    self.liveness.check(session.heard)
                 if session.wait(told + pause - time.monotonic(), [stop.fileno(), *control.descriptors()]):
                     control.refresh(self)
         finally:

@@ -33,7 +33,8 @@ from pgcopydb.daemon.receive import Control, Receiver
 from pgcopydb.daemon.sentinel import Sentinel
 from pgcopydb.daemon.stream import Stream, load_stream
 from pgcopydb.daemon.timeline import check_history
-from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.connect import Endpoint, unless_stopped
+from pgcopydb.postgres.liveness import Liveness, end_lost
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.replication import ReplicationSession
 from pgcopydb.runtime.errors import Kind, PgcopydbError, SourceError
@@ -127,7 +128,10 @@ def _receive(
     workdir: WorkDir | None = None,
 ) -> None:
     control.open()
-    with ReplicationSession(source.info, source.title(SERVICE)) as session, stop.on_fast_stop(session.hang_up):
+    with (
+        unless_stopped(lambda: ReplicationSession(source.info, source.title(SERVICE)), stop) as session,
+        stop.on_fast_stop(session.hang_up),
+    ):
         kept = recover(workdir.changes).position if workdir is not None else Lsn()
         here = check_history(session, stream, max(kept, control.replayed, stream.consistent_point))
         if here != stream:
@@ -136,11 +140,16 @@ def _receive(
                 # Before anything is received on it.
                 here.save(workdir)
         receiver.timeline = here.timeline
+        receiver.liveness = Liveness(source, session.backend_pid())
         logger.info("Receiving changes of slot %s (%s)", stream.slot, stream.plugin)
         try:
             receiver.run(session, stream.slot, stream_options(stream), message_reader(stream.plugin), stop, control)
         except SourceError as error:
-            raise _in_use(error) if error.sqlstate == _IN_USE else error from error
+            if error.sqlstate != _IN_USE:
+                raise
+            if workdir is not None:
+                end_lost(source, SERVICE, receiver.liveness.pid)
+            raise _in_use(error) from error
 
 
 def _in_use(error: SourceError) -> PgcopydbError:

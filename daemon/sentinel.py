@@ -8,6 +8,7 @@ Positions are reported by those who own them: ``write_lsn`` and ``flush_lsn`` by
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -16,9 +17,11 @@ import psycopg
 from pgcopydb.postgres.classify import classify, server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint, hang_up
 from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.liveness import SILENT_SECONDS
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import quote_literal
 from pgcopydb.runtime.errors import StateError
+from pgcopydb.runtime.failpoint import failpoint
 
 logger = logging.getLogger(__name__)
 
@@ -105,8 +108,8 @@ class Sentinel:
 
     def report_replayed(self, replay_lsn: Lsn) -> None:
         """What is durable on the target. Announced, for receive acknowledges no further."""
-        self._update("replay_lsn = %s", str(replay_lsn))
-        self._announce()
+        failpoint("sentinel.before_report")
+        self._update("replay_lsn = %s", str(replay_lsn), announced=True)
 
     def listen(self) -> None:
         """From now on ``fileno`` becomes readable when something is announced, or the session is lost."""
@@ -130,23 +133,30 @@ class Sentinel:
         return announced
 
     def _steer(self, column: str, value: object) -> None:
-        self._update(f"{column} = %s", value)
-        self._announce()
+        failpoint("sentinel.before_steer")
+        self._update(f"{column} = %s", value, announced=True)
+        failpoint("sentinel.after_steer")
 
-    def _announce(self) -> None:
-        self._run(f"NOTIFY {_CHANNEL}")
-
-    def _update(self, assignments: str, *values: object) -> None:
-        if not self._run(f"UPDATE pgcopydb.sentinel SET {assignments} RETURNING 1", *values):  # noqa: S608  constants
+    def _update(self, assignments: str, *values: object, announced: bool = False) -> None:
+        """Announced in the same transaction: a change that nobody hears of would wait for the next one."""
+        result = f"pg_catalog.pg_notify('{_CHANNEL}', '')" if announced else "1"
+        update = f"UPDATE pgcopydb.sentinel SET {assignments} RETURNING 1"  # noqa: S608  constants
+        if not self._run(f"WITH changed AS ({update}) SELECT {result} FROM changed", *values):  # noqa: S608
             raise self._missing()
 
     def _run(self, statement: str, *values: object) -> list[tuple[object, ...]]:
         connection = self._connected()
+        # A connection that is lost somewhere in the middle would be waited for without an end.
+        patience = threading.Timer(SILENT_SECONDS, hang_up, [connection])
+        patience.daemon = True
+        patience.start()
         try:
             cursor = connection.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description is not None else []
         except psycopg.Error as exc:
             raise self._failed(exc) from exc
+        finally:
+            patience.cancel()
 
     def _connected(self) -> Connection:
         if self._connection is None:

@@ -160,6 +160,7 @@ def make_ready(stream: Stream, source: Endpoint, target: Endpoint, workdir: Work
         sentinel.create(stream.consistent_point, endpos, owner_of(stream.slot, stream.system))
     finally:
         sentinel.close()
+    failpoint("stream.after_sentinel")
     ready = replace(stream, tracking=progress.tracking, ready=True)
     ready.save(workdir)
     return ready
@@ -194,15 +195,20 @@ def clean_up(source: Endpoint, target: Endpoint | None, workdir: WorkDir, slot: 
 
     with source.connect("cleanup") as reader:
         act(_drop_slot(reader, slot), f"replication slot {slot} on the source")
+        failpoint("cleanup.after_slot")
         if not inspect_server(reader, Side.SOURCE).in_recovery:
             for name in (slot, f"{slot}_insert"):
                 act(_drop_publication(reader, name), f"publication {name} on the source")
+            failpoint("cleanup.after_publications")
             act(_drop_schema(reader, Side.SOURCE, slot), "schema pgcopydb on the source")
+    failpoint("cleanup.after_source")
     if target is not None:
         with target.connect("cleanup") as writer:
             progress = drop_progress(writer, origin)
             act(bool(progress), f"{progress} on the target")
+            failpoint("cleanup.after_progress")
             act(_drop_schema(writer, Side.TARGET, slot), "schema pgcopydb on the target")
+    failpoint("cleanup.before_files")
     act(workdir.clear_changes(), f"the files of changes in {workdir.changes}")
     return removed
 

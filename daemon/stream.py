@@ -10,13 +10,12 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
 from pgcopydb.daemon.plugins import Plugin
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.lsn import Lsn
-from pgcopydb.runtime.durable import disk_errors, write_atomic
+from pgcopydb.runtime.durable import disk_errors
 from pgcopydb.runtime.errors import CorruptState, StateError
+from pgcopydb.runtime.sealed import read_sealed, write_sealed
 from pgcopydb.runtime.workdir import WorkDir
 
 DEFAULT_NAME: Final = "pgcopydb"
@@ -50,7 +49,7 @@ class Stream:
         return {**dataclasses.asdict(self), "consistent_point": str(self.consistent_point)}
 
     def save(self, workdir: WorkDir) -> None:
-        write_atomic(workdir.stream, orjson.dumps(self.describe(), option=orjson.OPT_INDENT_2) + b"\n")
+        write_sealed(workdir.stream, self.describe())
 
 
 def find_stream(workdir: WorkDir) -> Stream | None:
@@ -58,9 +57,8 @@ def find_stream(workdir: WorkDir) -> Stream | None:
     with disk_errors(workdir.stream, "reading"):
         if not workdir.stream.exists():
             return None
-        text = workdir.stream.read_bytes()
     try:
-        values: dict[str, Any] = orjson.loads(text)
+        values = read_sealed(workdir.stream)
         values["plugin"] = Plugin(values["plugin"])
         values["sentinel"] = Side(values["sentinel"])
         values["consistent_point"] = Lsn.parse(values["consistent_point"])

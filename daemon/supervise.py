@@ -23,6 +23,7 @@ from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.child import start_stage
 from pgcopydb.runtime.errors import ExitCode, Kind, PgcopydbError
+from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.policy import POLICY, trouble_of_exit
 from pgcopydb.runtime.stop import Stop, StopMode
 from pgcopydb.runtime.watch import wait_for_any
@@ -109,6 +110,7 @@ class Supervisor:
             self.stop.request(StopMode.GRACEFUL)
         finally:
             self._end_all()
+            failpoint("supervise.all_ended")
             self.sentinel.close()
 
     def _run(self) -> None:
@@ -133,6 +135,7 @@ class Supervisor:
         stage.process = start_stage(stage.arguments, self.environment)
         stage.descriptor = os.pidfd_open(stage.process.pid)
         stage.started = clock()
+        failpoint("supervise.after_launch")
         logger.debug("Started %s as process %d", stage.name, stage.process.pid)
 
     def _kill_what_is_stuck(self) -> None:
@@ -208,6 +211,7 @@ class Supervisor:
     def _ended(self, stage: _Stage) -> None:
         assert stage.process is not None  # noqa: S101  it was running
         code = stage.process.wait()
+        failpoint("supervise.after_end")
         self._forget(stage)
         if self.stop.mode:
             return

@@ -16,8 +16,9 @@ from typing import Final
 from pgcopydb.daemon.change_file import PARTIAL, SQL
 from pgcopydb.daemon.segments import Segment
 from pgcopydb.postgres.lsn import Lsn
-from pgcopydb.runtime.durable import disk_errors, write_atomic
+from pgcopydb.runtime.durable import disk_errors
 from pgcopydb.runtime.errors import CorruptState
+from pgcopydb.runtime.sealed import read_sealed, write_sealed
 
 _BLOCK_BYTES: Final = 1 << 18
 _PIECE_BYTES: Final = 1 << 30
@@ -45,7 +46,7 @@ def files_of(folder: Path, suffix: str, segment_size: int) -> dict[int, Path]:
 
 def remember_first(folder: Path, segment: str) -> None:
     """The file of this segment is the first one that there has to be."""
-    write_atomic(folder / _FIRST, f"{segment}\n".encode())
+    write_sealed(folder / _FIRST, {"segment": segment})
 
 
 def check_first(files: Mapping[int, Path], segment_size: int) -> None:
@@ -54,12 +55,13 @@ def check_first(files: Mapping[int, Path], segment_size: int) -> None:
     note = path.with_name(_FIRST) if files else path
     if not note.is_file():
         return
-    with disk_errors(note, "reading"):
-        text = note.read_text(encoding="ascii", errors="replace").strip()
     try:
-        first = Segment.parse(text, segment_size)
-    except ValueError as exc:
-        raise CorruptState(f"{note}: {exc}", hint="Was it edited?") from exc
+        first = Segment.parse(str(read_sealed(note)["segment"]), segment_size)
+    except (ValueError, KeyError) as exc:
+        raise CorruptState(
+            f"{note} does not say which file is the first: {exc}",
+            hint="Restore it; or remove it, if you know that no file of changes is gone.",
+        ) from exc
     if number > first.number:
         suffix = path.name.removesuffix(PARTIAL).partition(".")[2]
         raise CorruptState(

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import psycopg
 from psycopg import pq
@@ -106,16 +106,26 @@ class Endpoint:
     def connect_patiently(self, role: str, stop: Stop, *, settings: dict[str, str] | None = None) -> Connection:
         """As ``connect``, waiting for a server that restarts; a fast stop ends the wait with ``Stopped``."""
         return retry(
-            lambda: _unless_stopped(lambda: self.connect(role, settings=settings), stop),
+            lambda: unless_stopped(lambda: self.connect(role, settings=settings), stop),
             what=f"connecting to the {self.side}",
             seconds=self.patience,
             stop=stop,
         )
 
 
-def _unless_stopped(connect: Callable[[], Connection], stop: Stop) -> Connection:
-    """A login cannot be interrupted: on a fast stop it is left to itself, and closed if it comes to an end."""
-    future: Future[Connection] = Future()
+class Session(Protocol):
+    def close(self) -> None: ...
+
+
+S = TypeVar("S", bound=Session)
+
+
+def unless_stopped(connect: Callable[[], S], stop: Stop) -> S:
+    """What logs in, or ``Stopped``.
+
+    A login cannot be interrupted: on a fast stop it is left to itself, and closed if it comes to an end.
+    """
+    future: Future[S] = Future()
     over = threading.Event()
 
     def run() -> None:
@@ -134,7 +144,7 @@ def _unless_stopped(connect: Callable[[], Connection], stop: Stop) -> Connection
     return future.result()
 
 
-def _close_late(future: Future[Connection]) -> None:
+def _close_late(future: Future[S]) -> None:
     if future.exception() is None:
         future.result().close()
 

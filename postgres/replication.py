@@ -24,6 +24,7 @@ from psycopg import pq
 from pgcopydb.postgres.classify import classify, hint_for, is_transient
 from pgcopydb.postgres.connect import hang_up, log_in
 from pgcopydb.postgres.conninfo import ConnInfo
+from pgcopydb.postgres.liveness import ASK_SECONDS
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import quote_ident, quote_literal
 from pgcopydb.runtime.errors import Kind, PgcopydbError, SourceError, TargetError
@@ -108,6 +109,8 @@ class ReplicationSession:
         self._pgconn.notice_handler = self._warned
         self._warnings: list[str] = []
         self._sender_timeout = math.inf
+        self.heard = time.monotonic()
+        """When the server last said something."""
         self._run("; ".join(f"SET {name} = {quote_literal(value)}" for name, value in _SETTINGS.items()))
 
     def __enter__(self) -> Self:
@@ -159,6 +162,10 @@ class ReplicationSession:
             raise
         return CreatedSlot(row[0], row[3], Lsn.parse(row[1]), row[2])
 
+    def backend_pid(self) -> int:
+        """The server's process, as it says itself."""
+        return int(self._row("SELECT pg_catalog.pg_backend_pid()")[0])
+
     def drop_slot(self, name: str) -> None:
         """Drop a slot; one that is in use is waited for."""
         self._run(f"DROP_REPLICATION_SLOT {quote_ident(name)} WAIT")
@@ -202,6 +209,7 @@ class ReplicationSession:
                 size, data = get(1)
                 if size <= 0:
                     break
+                self.heard = time.monotonic()
                 if data[0] == _XLOG_DATA:
                     yield Change(unpack(data)[1], bytes(data[_DATA_HEADER.size :]))
                 elif data[0] == _KEEPALIVE:
@@ -231,7 +239,9 @@ class ReplicationSession:
         return bool(poll.poll(max(0.0, seconds) * 1000))
 
     def feedback(self, *, written: Lsn, flushed: Lsn, applied: Lsn, ask: bool = False) -> None:
-        """Standby status update; ``flushed`` is what the slot may forget. ``ask`` for a keepalive in return."""
+        """Standby status update; ``flushed`` is what the slot may forget. ``ask`` for a keepalive in return; a server
+        that has been silent for long is asked anyway."""
+        ask = ask or time.monotonic() - self.heard > ASK_SECONDS
         now = int((time.time() - _EPOCH) * 1_000_000)
         self._put(_STATUS.pack(b"r", written.value, flushed.value, applied.value, now, ask))
 

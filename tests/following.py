@@ -19,6 +19,7 @@ from pgcopydb.runtime.workdir import WorkDir
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import Database, DbPair, Servers, fresh_database
+from tests.recovery import measured
 from tests.wait import wait_until
 from tests.workload import SCHEMA, Workload
 
@@ -67,7 +68,8 @@ class Following:
     def catches_up(self, seconds: float = 60) -> None:
         """Whatever is committed on the source now gets to the target."""
         here = position(self.pair)
-        self.wait(partial(is_replayed, self.pair, here), f"the target to come to {here}", seconds)
+        with measured():
+            self.wait(partial(is_replayed, self.pair, here), f"the target to come to {here}", seconds)
 
     def catches_up_idle(self, seconds: float = 60) -> None:
         """As ``catches_up``, where nobody else writes: positions behind the last transaction are not told."""

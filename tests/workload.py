@@ -29,6 +29,7 @@ import psycopg
 from psycopg import errors
 from psycopg.pq import TransactionStatus
 
+from tests.lot import moved
 from tests.wait import wait_until
 
 SCHEMA: Final = """
@@ -964,7 +965,7 @@ class Workload:
         without: Collection[Step] = (),
     ) -> None:
         self.dsn = dsn
-        self.seed = seed
+        self.seed = moved(seed)
         self.writers = writers
         self.tolerate_disconnects = tolerate_disconnects
         self.without = without

@@ -14,6 +14,7 @@ import pytest
 
 from pgcopydb.runtime.failpoint import NAMES
 from tests.content import assert_same_content, assert_same_schema
+from tests.faults.test_follow_kill import GROUPS
 from tests.fix_command import Command
 from tests.fix_servers import Database, Servers
 from tests.wait import wait_until
@@ -23,6 +24,8 @@ OPTIONS = ("--table-jobs", "2", "--index-jobs", "2", "--split-tables-larger-than
 
 # No extension that comes with the servers has configuration tables: its failpoint is walked beside its own tests.
 ELSEWHERE = {"extension_data.after_commit"}
+# Of a copy without changes; the others are walked where changes are followed.
+WALKED = sorted(name for name in NAMES - ELSEWHERE if not name.startswith((*GROUPS, "cleanup.")))
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ SHORT = {
 
 
 def failpoints() -> list[object]:
-    return [pytest.param(name, marks=() if name in SHORT else pytest.mark.slow) for name in sorted(NAMES - ELSEWHERE)]
+    return [pytest.param(name, marks=() if name in SHORT else pytest.mark.slow) for name in WALKED]
 
 
 @pytest.mark.parametrize("name", failpoints())

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from random import Random
 from typing import Literal
 
 import pytest
@@ -28,6 +27,7 @@ from tests.following import (
     processes_of,
     stage,
 )
+from tests.lot import lot
 from tests.proxy import Proxy
 from tests.wait import wait_until
 from tests.workload import Workload
@@ -159,7 +159,7 @@ def test_all_sessions_are_terminated(side: Which, pair: DbPair, pgcopydb: Comman
 def test_connections_are_cut(side: Which, seed: int, pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
     """Anywhere, also within a message; and the network is gone for a while."""
     prepare(pair)
-    rng = Random(seed)
+    rng = lot(seed)
     with Proxy(side_of(pair, side).dsn) as proxy, Workload(pair.source.dsn, seed=seed, writers=2) as workload:
         run = Following(pgcopydb, pair, workdir_path, **through(proxy, side)).start()
         for number in range(12):
@@ -202,7 +202,7 @@ def test_ctrl_c_while_a_server_says_nothing(side: Which, pair: DbPair, pgcopydb:
             proxy.stall()
             works(run, workload, 100)
             run.process.send_signal(signal.SIGINT)
-            assert run.process.wait(120) == 12, run.log
+            assert run.process.wait(30) == 12, run.log
         wait_until(lambda: not processes_of(workdir_path), 5, "its children to end")
         proxy.flow()
         run.start()

@@ -13,7 +13,6 @@ import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from random import Random
 
 import pytest
 
@@ -21,16 +20,32 @@ from pgcopydb.runtime.failpoint import NAMES
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
-from tests.following import is_applied, is_replayed
+from tests.following import is_applied, is_replayed, sentinel_row
+from tests.lot import lot
+from tests.recovery import measured
 from tests.wait import wait_until
 from tests.workload import SCHEMA, Workload
 
-GROUPS = ("stream.", "receive.", "transform.", "replay.", "prune.", "follow.")
+GROUPS = ("stream.", "receive.", "transform.", "replay.", "prune.", "follow.", "supervise.", "sentinel.")
 NAMED = sorted(name for name in NAMES if name.startswith(GROUPS))
 
 # Walked on every change; the others with `make faults`.
-SHORT = {"receive.after_sync", "receive.after_publish", "transform.before_publish", "replay.after_commit"}
-AT_THE_END = {"receive.at_endpos", "replay.at_endpos", "follow.before_sequences"}
+SHORT = {
+    "receive.after_sync",
+    "receive.after_publish",
+    "transform.before_publish",
+    "replay.after_commit",
+    "supervise.after_launch",
+}
+AT_THE_END = {
+    "receive.at_endpos",
+    "replay.at_endpos",
+    "follow.before_sequences",
+    "follow.after_sequences",
+    "follow.after_views",
+    "supervise.after_end",
+    "supervise.all_ended",
+}
 ONCE_A_SEGMENT = {
     "receive.before_publish",
     "receive.before_rename",
@@ -38,9 +53,21 @@ ONCE_A_SEGMENT = {
     "transform.before_publish",
     "transform.before_rename",
     "transform.after_publish",
+    "prune.before_note",
+    "prune.before_first",
     "prune.before_remove",
+    "prune.after_remove",
 }
-SETUP = {"stream.before_slot", "stream.after_slot", "stream.after_origin"}
+SETUP = {"stream.before_slot", "stream.after_slot", "stream.after_origin", "stream.after_sentinel"}
+FIRST = {
+    "follow.after_copy",
+    "replay.after_flush",
+    "replay.after_report",
+    "sentinel.before_steer",
+    "sentinel.after_steer",
+    "supervise.after_launch",
+}
+CLEANUP = sorted(name for name in NAMES if name.startswith("cleanup."))
 
 
 def cases() -> list[object]:
@@ -74,10 +101,11 @@ def switch_wal(pair: DbPair) -> str:
 def run_to_the_end(pgcopydb: Command, pair: DbPair, workdir: Path, failpoints: str = "") -> str:
     """Follow until the position of now; the log. Does not check how that ends."""
     done = pgcopydb.start("clone", "--follow", "--resume", "--dir", workdir, env=uris(pair, failpoints))
-    wait_until(lambda: done.poll() is not None or is_applied(pair), 60, "changes to be applied")
-    if done.poll() is None:
-        pgcopydb.run("stream", "sentinel", "set", "endpos", "--current", "--dir", workdir, env=uris(pair))
-    wait_until(lambda: done.poll() is not None, 90, "the end position to be reached")
+    with measured():
+        wait_until(lambda: done.poll() is not None or is_applied(pair), 60, "changes to be applied")
+        if done.poll() is None:
+            pgcopydb.run("stream", "sentinel", "set", "endpos", "--current", "--dir", workdir, env=uris(pair))
+        wait_until(lambda: done.poll() is not None, 90, "the end position to be reached")
     return f"{done.returncode}: {pgcopydb.log_of(done)}"
 
 
@@ -89,7 +117,7 @@ def nothing_runs(pair: DbPair) -> bool:
 
 def trap(name: str) -> str:
     """Later passes are the interesting ones, where there are any."""
-    rare = AT_THE_END | ONCE_A_SEGMENT | SETUP | {"follow.after_copy", "replay.after_flush", "replay.after_report"}
+    rare = AT_THE_END | ONCE_A_SEGMENT | SETUP | FIRST
     return f"{name}=kill" if name in rare else f"{name}=kill@4"
 
 
@@ -118,6 +146,37 @@ def test_killed_and_gone_on(name: str, pair: DbPair, pgcopydb: Command, workdir_
     assert_same_content(pair.source.dsn, pair.target.dsn)
 
 
+@pytest.mark.parametrize("name", CLEANUP)
+def test_killed_while_it_cleans_up(name: str, pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """What is left is found the next time, and the servers are as they were before."""
+    pgcopydb.run("stream", "setup", "--plugin", "pgoutput", "--dir", workdir_path, env=uris(pair))
+    clean_up: list[str | os.PathLike[str]] = ["stream", "cleanup", "--dir", workdir_path]
+    killed = pgcopydb.run(*clean_up, env=uris(pair, f"{name}=kill"), check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    pgcopydb.run(*clean_up, env=uris(pair))
+    for database in (pair.source, pair.target):
+        assert database.fetch("SELECT to_regnamespace('pgcopydb')") == [(None,)]
+        assert database.fetch("SELECT FROM pg_publication") == []
+    assert pair.target.fetch("SELECT FROM pg_replication_origin") == []
+    slots = "SELECT FROM pg_replication_slots WHERE database = current_database()"
+    assert pair.source.fetch(slots) == []
+    assert not list((workdir_path / "cdc").iterdir())
+
+
+def test_the_end_position_of_a_command_that_dies_counts(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """What it has written is heard of by the stages in the same moment, or nothing was written."""
+    pair.source.execute(SCHEMA)
+    process = pgcopydb.start("clone", "--follow", "--dir", workdir_path, env=uris(pair))
+    wait_until(lambda: process.poll() is not None or is_applied(pair), 60, "changes to be applied")
+    command: list[str | os.PathLike[str]] = ["stream", "sentinel", "set", "endpos", "--current", "--dir", workdir_path]
+    for name, ends in (("sentinel.before_steer", False), ("sentinel.after_steer", True)):
+        died = pgcopydb.run(*command, env=uris(pair, f"{name}=kill"), check=False)
+        assert died.returncode == -signal.SIGKILL, died.stderr
+        if not ends:
+            assert sentinel_row(pair.source)["endpos"] == "0/0"
+    assert process.wait(60) == 0, pgcopydb.log_of(process)
+
+
 def behind(workload: Workload, count: int) -> bool:
     return workload.committed > count
 
@@ -141,7 +200,7 @@ def children_of(pid: int) -> list[int]:
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_any_process_killed_at_any_time(seed: int, pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
     """The whole tree and single stages, a dozen times while the source is written to and its segments are switched."""
-    rng = Random(seed)
+    rng = lot(seed)
     pair.source.execute(SCHEMA)
     with Workload(pair.source.dsn, seed=seed, writers=2) as workload:
         process = pgcopydb.start("clone", "--follow", "--dir", workdir_path, env=uris(pair))

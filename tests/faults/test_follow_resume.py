@@ -19,6 +19,7 @@ from tests.faults.test_follow_kill import children_of, nothing_runs, pair, run_t
 from tests.fix_command import Command
 from tests.fix_servers import DbPair
 from tests.following import is_applied
+from tests.lot import lot
 from tests.wait import wait_until
 from tests.workload import SCHEMA, Workload
 
@@ -75,7 +76,7 @@ def works(workload: Workload, count: int) -> None:
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 9))])
 def test_killed_from_the_beginning_on(seed: int, pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
     """At places drawn by lot. Each run begins while the stages of the one before may still be ending."""
-    rng = Random(seed)
+    rng = lot(seed)
     pair.source.execute(SCHEMA)
     with Workload(pair.source.dsn, seed=seed, writers=2) as workload:
         works(workload, 50)
@@ -133,7 +134,7 @@ def boundary(line: bytes) -> Lsn | None:
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 7))])
 def test_the_power_fails(seed: int, pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
-    rng = Random(seed)
+    rng = lot(seed)
     pair.source.execute(SCHEMA)
     with Workload(pair.source.dsn, seed=seed, writers=2) as workload:
         works(workload, 30)

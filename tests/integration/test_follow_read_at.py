@@ -57,7 +57,7 @@ def is_stopped(pid: int) -> bool:
 
 def read_at(workdir: Path) -> set[str]:
     path = workdir / "read_at.json"
-    return {table["name"] for table in orjson.loads(path.read_bytes())} if path.exists() else set()
+    return {table["name"] for table in orjson.loads(path.read_bytes())["tables"]} if path.exists() else set()
 
 
 def end(pgcopydb: Command, pair: DbPair, workdir: Path, *more: str) -> str:
