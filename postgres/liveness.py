@@ -26,7 +26,8 @@ ASK_SECONDS: Final = 20.0
 SILENT_SECONDS: Final = 40.0
 """After so much silence its server is asked for the session."""
 
-_THERE: Final = "SELECT FROM pg_catalog.pg_stat_activity WHERE pid = %s AND application_name LIKE 'pgcopydb%%'"
+# Not by its name too: what is between may have taken that away.
+_THERE: Final = "SELECT FROM pg_catalog.pg_stat_activity WHERE pid = %s"
 
 _END: Final = (
     "SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
