@@ -13,7 +13,9 @@ from pgcopydb.apply.statements import Comparison, TableFacts, one_line_ident
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.filters import Fate
 from pgcopydb.postgres.names import Name
+from pgcopydb.postgres.selection import EVERYTHING, Selection, select_later
 from pgcopydb.runtime.errors import TargetError
 
 _EXACT: Final = (
@@ -141,11 +143,25 @@ class MissingTable(TargetError):
 class Catalogs:
     """Facts of tables, asked for once."""
 
-    def __init__(self, source: Connection, target: Connection) -> None:
+    def __init__(self, source: Connection, target: Connection, selection: Selection = EVERYTHING) -> None:
         self._source = source
+        self._selection = selection
+        self._followed: dict[Name, bool] = {}
         self._target = target
         self._known: dict[Name, TableFacts] = {}
         self._types: dict[int, _Type] = {}
+
+    def follows(self, table: Name) -> bool:
+        """Whether filters let changes of a table through; of one that was made since, too."""
+        if not self._selection:
+            return True
+        known = self._followed.get(table)
+        if known is None:
+            if len(self._followed) >= _KEPT_TABLES:
+                self._followed.clear()
+            fate = select_later(self._source, self._selection, table).fate
+            known = self._followed[table] = fate is Fate.KEPT
+        return known
 
     def facts(self, table: Name) -> TableFacts:
         """Raises ``MissingTable``."""
@@ -160,6 +176,7 @@ class Catalogs:
         """The schema may have changed."""
         self._known.clear()
         self._types.clear()
+        self._followed.clear()
 
     def _ask(self, table: Name) -> TableFacts:
         rows = self._columns(table)

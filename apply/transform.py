@@ -57,6 +57,10 @@ class SchemaMismatch(TargetError):
     """A change does not fit the target's table."""
 
 
+def _everything(_table: Name) -> bool:
+    return True
+
+
 @dataclass(slots=True)
 class _Merge:
     """Rows of one statement that is not complete yet. ``key`` is what a row must share to be added."""
@@ -75,6 +79,7 @@ class Transformer:
     decode: Decoder
     messages: Messages | None = None
     keep_no_op: bool = False
+    follows: Callable[[Name], bool] = _everything
     _merge: _Merge = field(default_factory=_Merge)
     _views: dict[Name, None] = field(default_factory=dict)
     _shapes: dict[tuple[Name, tuple[str, ...]], None] = field(default_factory=dict)
@@ -110,7 +115,7 @@ class Transformer:
         change = self.decode(message)
         if isinstance(change, Truncate):
             return self._add_truncate(line.lsn, change)
-        if change.relation.schema == _OWN_SCHEMA:
+        if change.relation.schema == _OWN_SCHEMA or not self.follows(change.relation):
             return b""
         facts = self.facts(change.relation)
         if facts.kind == _MATVIEW:
@@ -185,13 +190,16 @@ class Transformer:
 
     def _add_truncate(self, lsn: str, change: Truncate) -> bytes:
         """wal2json tells the relations of one TRUNCATE one by one; they share a position."""
-        for name in change.relations:
+        relations = [name for name in change.relations if self.follows(name)]
+        if not relations:
+            return b""
+        for name in relations:
             self.facts(name)
         out = self._flush_merge()
         if self._truncate is None or self._truncate[0] != lsn:
             out += self._flush_truncate()
             self._truncate = (lsn, change.restart_identity, {})
-        self._truncate[2].update(dict.fromkeys(change.relations))
+        self._truncate[2].update(dict.fromkeys(relations))
         return out
 
     def _flush_truncate(self) -> bytes:

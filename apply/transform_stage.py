@@ -30,6 +30,7 @@ from pgcopydb.daemon.stream import Stream
 from pgcopydb.daemon.tail import Tail, check_first, files_of
 from pgcopydb.postgres.connect import Endpoint, hang_up, unless_stopped
 from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.postgres.selection import load_selection
 from pgcopydb.runtime.durable import disk_errors, fsync_file, publish
 from pgcopydb.runtime.errors import CorruptState, PgcopydbError, StateError
 from pgcopydb.runtime.failpoint import failpoint
@@ -87,12 +88,13 @@ class Stage:
             self.stop.on_fast_stop(lambda: hang_up(reader)),
             self.stop.on_fast_stop(lambda: hang_up(writer)),
         ):
-            catalogs = Catalogs(reader, writer)
+            catalogs = Catalogs(reader, writer, load_selection(self.workdir))
             transformer = Transformer(
                 catalogs.facts,
                 decoder_of(self.stream.plugin),
                 messages_of(self.stream.plugin),
                 keep_no_op=self.keep_no_op,
+                follows=catalogs.follows,
             )
             self.position = resume_at(self._tail)
             try:

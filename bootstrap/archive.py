@@ -103,7 +103,8 @@ _ATTACHED: Final = frozenset({"COMMENT", "ACL", "SECURITY LABEL"})
 
 @dataclass(frozen=True, slots=True)
 class ArchiveEntry:
-    """One entry. ``catalog_oid`` and ``oid`` are the source's, 0 where the entry creates no object of its own."""
+    """One entry. ``catalog_oid`` and ``oid`` are the source's, 0 where the entry creates no object of its own.
+    ``section`` is empty where nobody has asked."""
 
     dump_id: int
     catalog_oid: int
@@ -112,6 +113,7 @@ class ArchiveEntry:
     rest: str
     line: str
     depends: tuple[int, ...] = ()
+    section: str = ""
 
     @property
     def address(self) -> tuple[int, int]:

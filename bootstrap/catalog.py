@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from pgcopydb.bootstrap.extension_data import fetch_extensions
+from pgcopydb.bootstrap.filtering import fetch_selection, left_out_addresses, views_without_rows
 from pgcopydb.bootstrap.large_objects import fetch_large_objects
 from pgcopydb.bootstrap.matviews import fetch_matviews
 from pgcopydb.bootstrap.options import CloneOptions
@@ -23,13 +24,26 @@ from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.names import Name
+from pgcopydb.postgres.selection import Selection
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.sizes import pretty_size
+from pgcopydb.runtime.workdir import WorkDir
 
 logger = logging.getLogger(__name__)
 
 _CHUNK: Final = 1000
 """Tables per query of their columns and indexes: bounds what is held at once in a catalog of 100,000 tables."""
+
+_CLASS: Final = 1259
+_CONSTRAINT: Final = 2606
+_OF_CATALOG: Final = {
+    "built_index": _CLASS,
+    "built_constraint": _CONSTRAINT,
+    "partitioned_table": _CLASS,
+    "sequence": _CLASS,
+    "matview": _CLASS,
+}
 
 _TABLE_COLUMNS: Final = (
     "oid, schema, name, owner, access_method, persistence, is_partition, filenode, pages, rows, bytes, part_key,"
@@ -37,7 +51,9 @@ _TABLE_COLUMNS: Final = (
 )
 
 
-def fetch_catalog(store: CatalogStore, source: Endpoint, snapshot: str, options: CloneOptions) -> None:
+def fetch_catalog(
+    store: CatalogStore, workdir: WorkDir, source: Endpoint, snapshot: str, options: CloneOptions
+) -> None:
     """Fill the store from the source; does nothing when an earlier run has."""
     if store.step_done("catalog"):
         logger.info("Using the catalog that an earlier run fetched")
@@ -47,9 +63,11 @@ def fetch_catalog(store: CatalogStore, source: Endpoint, snapshot: str, options:
             begin_under(connection, snapshot)
             with store.transaction():
                 _clear(store)
-                _fetch_tables(connection, store, estimate=options.split.estimate_sizes)
+                selection = fetch_selection(connection, store, workdir, options.filters)
+                _fetch_tables(connection, store, selection, estimate=options.split.estimate_sizes)
                 for fetch in _fetches(options):
                     fetch(connection, store)
+                _leave_out(connection, store, selection)
                 failpoint("catalog.before_commit")
         failpoint("catalog.after_commit")
     _report(store)
@@ -80,14 +98,19 @@ def _clear(store: CatalogStore) -> None:
         "large_object_batch",
         "database_setting",
         "matview",
+        "left_out",
+        "spared_sequence",
     ):
         store.execute(f"DELETE FROM {table}")  # noqa: S608  names of our own tables
 
 
-def _fetch_tables(connection: Connection, store: CatalogStore, *, estimate: bool) -> None:
-    tables = connection.execute(query("tables"), {"estimate": estimate}).fetchall()
+def _fetch_tables(connection: Connection, store: CatalogStore, selection: Selection, *, estimate: bool) -> None:
+    found = connection.execute(query("tables"), {"estimate": estimate}).fetchall()
+    tables = [row for row in found if selection.keeps(Name(row[1], row[2]))]
     marks = ", ".join("?" * len(_TABLE_COLUMNS.split(",")))
     store.executemany(f"INSERT INTO copied_table ({_TABLE_COLUMNS}) VALUES ({marks})", tables)  # noqa: S608
+    without_rows = [(row[0],) for row in tables if not selection.keeps_rows(Name(row[1], row[2]))]
+    store.executemany("UPDATE copied_table SET with_rows = 0 WHERE oid = ?", without_rows)
     oids = [row[0] for row in tables]
     for start in range(0, len(oids), _CHUNK):
         chunk = oids[start : start + _CHUNK]
@@ -129,6 +152,22 @@ def _fetch_indexes(connection: Connection, store: CatalogStore, tables: Sequence
 def _constraint(row: Sequence[Any]) -> tuple[Any, ...]:
     index_oid, table_oid, tablespace, builds_its_own = row[0], row[1], row[5], row[15]
     return (row[9], table_oid, 0 if builds_its_own else index_oid, *row[10:15], tablespace)
+
+
+def _leave_out(connection: Connection, store: CatalogStore, selection: Selection) -> None:
+    """What was fetched of objects that go with those that filters leave out."""
+    if not selection:
+        return
+    gone = left_out_addresses(store)
+    for table, catalog in _OF_CATALOG.items():
+        oids = [(oid,) for catalog_oid, oid in gone if catalog_oid == catalog]
+        store.executemany(f"DELETE FROM {table} WHERE oid = ?", oids)  # noqa: S608  names of our own tables
+    store.executemany("DELETE FROM namespace WHERE name = ?", [(name,) for name in selection.schemas])
+    store.executemany("DELETE FROM extension WHERE name = ?", [(name,) for name in selection.extensions])
+    store.executemany("DELETE FROM extension_config WHERE extension = ?", [(name,) for name in selection.extensions])
+    store.executemany(
+        "UPDATE matview SET populated = 0 WHERE oid = ?", [(oid,) for oid in views_without_rows(connection, selection)]
+    )
 
 
 def _report(store: CatalogStore) -> None:

@@ -96,22 +96,29 @@ def plan_parts(store: CatalogStore, source: Endpoint, snapshot: str, split: Spli
         logger.warning("The source is a standby: tables are not split")
         split = Split()
     # Partitions whose rows go elsewhere on the target cannot be emptied one by one, so they are copied whole.
-    large = [row for row in tables if parts_wanted(row["bytes"], split) > 1 and row["via_name"] is None]
+    large = [
+        row for row in tables if parts_wanted(row["bytes"], split) > 1 and row["via_name"] is None and row["with_rows"]
+    ]
     plans = {row["oid"]: [PartRange("whole")] for row in tables}
     if large:
         with source.connect("plan") as connection, server_errors(Side.SOURCE, "reading the bounds of large tables"):
             begin_under(connection, snapshot)
             plans.update({row["oid"]: _plan_large(connection, store, row, split) for row in large})
     store.executemany(
-        "INSERT INTO copy_part (table_oid, part, parts, kind, lower, upper, bytes_estimate)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO copy_part (table_oid, part, parts, kind, lower, upper, bytes_estimate, state, rows, bytes)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            (row["oid"], number, len(plan), part.kind, part.lower, part.upper, row["bytes"] // len(plan))
+            (row["oid"], number, len(plan), part.kind, part.lower, part.upper, row["bytes"] // len(plan), *_work(row))
             for row in tables
             for plan in (plans[row["oid"]],)
             for number, part in enumerate(plan, start=1)
         ),
     )
+
+
+def _work(table: Row) -> tuple[str, int | None, int | None]:
+    """State, rows and bytes of a part in the beginning. Nothing is to be done for a table whose rows stay behind."""
+    return ("pending", None, None) if table["with_rows"] else ("done", 0, 0)
 
 
 def _plan_large(connection: Connection, store: CatalogStore, row: Row, split: Split) -> list[PartRange]:

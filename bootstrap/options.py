@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pgcopydb.daemon.slot import StreamOptions
+from pgcopydb.postgres.filters import FilterRules
 from pgcopydb.postgres.lsn import Lsn
 
 
@@ -80,6 +81,7 @@ class CloneOptions:
     restore: RestoreOptions = field(default_factory=RestoreOptions)
     skip: Skip = field(default_factory=Skip)
     copy_format: CopyFormat = CopyFormat.AUTO
+    filters: FilterRules = field(default_factory=FilterRules)
     fail_fast: bool = False
     resume: bool = False
     restart: bool = False

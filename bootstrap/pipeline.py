@@ -21,6 +21,7 @@ from pgcopydb.bootstrap.copy_plan import plan_parts
 from pgcopydb.bootstrap.copy_queue import start_copy
 from pgcopydb.bootstrap.copy_table import TableRewritten, mark_copied
 from pgcopydb.bootstrap.extension_data import copy_extension_data
+from pgcopydb.bootstrap.filtering import resolve, rules_of_run
 from pgcopydb.bootstrap.findings import Severity
 from pgcopydb.bootstrap.index_queue import IndexQueue, build_settings
 from pgcopydb.bootstrap.large_objects import copy_large_objects
@@ -86,6 +87,7 @@ def run_clone(
     ``changes``: those of the source are kept beside the copy, and applied behind it.
     """
     workdir.create()
+    options = replace(options, filters=rules_of_run(workdir, options.filters, resume=options.resume))
     with workdir.lock(), closing(open_store(workdir, options)) as store:
         clone = _begin(source, target, workdir, options, stop, store, changes)
         if store.step_done("summary"):
@@ -93,6 +95,7 @@ def run_clone(
             return
         _preflight(clone)
         if changes is not None:
+            resolve(workdir, clone.source, options.filters)
             clone = replace(clone, options=replace(options, snapshot=changes.begin() or options.snapshot))
         with Activity(store) as activity, _ending_workers(stop):
             _copy_everything(clone, activity)
@@ -217,7 +220,7 @@ def _estimate_sizes(clone: Clone) -> None:
 
 
 def _read_source(clone: Clone, snapshot: str) -> None:
-    fetch_catalog(clone.store, clone.source, snapshot, clone.options)
+    fetch_catalog(clone.store, clone.workdir, clone.source, snapshot, clone.options)
     plan_parts(clone.store, clone.source, snapshot, clone.options.split, standby=clone.source_facts.in_recovery)
     dump_schema(clone.store, clone.workdir, clone.source, clone.tools, snapshot, clone.stop)
 

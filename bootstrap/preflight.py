@@ -19,6 +19,7 @@ from pgcopydb.bootstrap.preflight_target import check_target, read_needs
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.selection import Selection, select
 from pgcopydb.postgres.server import inspect_server
 from pgcopydb.runtime.sizes import pretty_size
 from pgcopydb.runtime.workdir import WorkDir
@@ -34,14 +35,22 @@ def check_clone(source: Endpoint, target: Endpoint, workdir: WorkDir, options: C
         source_facts = inspect_server(reader, Side.SOURCE)
         target_facts = inspect_server(writer, Side.TARGET)
         with server_errors(Side.SOURCE, "checking the source"):
-            findings += check_source(reader, source_facts, options)
-            needs = read_needs(reader)
+            selection = select(reader, options.filters)
+            findings += _unmatched(selection)
+            findings += check_source(reader, source_facts, options, selection)
+            needs = read_needs(reader, selection)
         with server_errors(Side.TARGET, "checking the target"):
             findings += check_target(writer, target_facts, source_facts, needs, options)
         if options.follow is not None:
-            findings += check_following(source, reader, writer, workdir, options.follow)
+            findings += check_following(source, reader, writer, workdir, options.follow, selection)
     order = list(Severity)
     return sorted(findings, key=lambda finding: order.index(finding.severity))
+
+
+def _unmatched(selection: Selection) -> Iterator[Finding]:
+    for rule, near in selection.unmatched:
+        hint = f"the nearest names are {', '.join(near)}" if near else ""
+        yield Finding(Severity.WARNING, Side.SOURCE, "filters", f"nothing on the source is of {rule}", hint)
 
 
 def _check_disk(workdir: WorkDir) -> Iterator[Finding]:

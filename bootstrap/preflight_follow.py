@@ -17,6 +17,7 @@ from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.names import Name, quote_ident
+from pgcopydb.postgres.selection import Selection
 from pgcopydb.runtime.errors import SourceError, StateError
 from pgcopydb.runtime.workdir import WorkDir
 
@@ -33,7 +34,12 @@ SELECT n.nspname, c.relname, t.tgname
 
 
 def check_following(
-    source: Endpoint, reader: Connection, writer: Connection, workdir: WorkDir, wanted: FollowOptions
+    source: Endpoint,
+    reader: Connection,
+    writer: Connection,
+    workdir: WorkDir,
+    wanted: FollowOptions,
+    selection: Selection,
 ) -> Iterator[Finding]:
     """Nothing remains of what is tried. A slot that this work directory has made already is as it should be."""
     login = login_problem(source, reader)
@@ -43,7 +49,7 @@ def check_following(
     plugin = wanted.stream.plugin or Plugin.TEST_DECODING if stream is None else stream.plugin
     if stream is None:
         yield from _check_new_stream(reader, writer, wanted, replicates=login is None)
-    lacking = without_identity(followed_tables(reader, plugin))
+    lacking = without_identity(followed_tables(reader, plugin, selection))
     for name in lacking[:_SHOWN]:
         yield Finding(
             Severity.WARNING,

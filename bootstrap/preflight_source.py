@@ -15,6 +15,7 @@ from pgcopydb.bootstrap.snapshot import begin_under
 from pgcopydb.postgres.connect import OLDEST_SOURCE, Connection
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.names import Name, quote_ident
+from pgcopydb.postgres.selection import Selection
 from pgcopydb.postgres.server import ServerFacts
 
 _CHUNK: Final = 200
@@ -26,7 +27,9 @@ _OWN_SESSIONS: Final = 3
 """Snapshot, catalog, pg_dump."""
 
 
-def check_source(connection: Connection, facts: ServerFacts, options: CloneOptions) -> Iterator[Finding]:
+def check_source(
+    connection: Connection, facts: ServerFacts, options: CloneOptions, selection: Selection
+) -> Iterator[Finding]:
     """Findings about the source; the connection is outside a transaction."""
     if facts.version < OLDEST_SOURCE:
         yield Finding(
@@ -38,8 +41,10 @@ def check_source(connection: Connection, facts: ServerFacts, options: CloneOptio
         return
     yield from _can_export(connection)
     tables = [Name(row[1], row[2]) for row in connection.execute(query("tables"), {"estimate": True}).fetchall()]
+    tables = [name for name in tables if selection.keeps_rows(name)]
     yield from _readable(connection, facts, tables)
     sequences = [Name(row[1], row[2]) for row in connection.execute(query("sequences")).fetchall()]
+    sequences = [name for name in sequences if name.schema not in selection.schemas]
     for refusal in _refused(connection, sequences):
         unlogged = refusal.sqlstate == _UNLOGGED
         yield _unlogged("sequence", refusal) if unlogged else _no_privilege("sequence", refusal, facts.user)

@@ -14,6 +14,7 @@ from pgcopydb.bootstrap.queries import query
 from pgcopydb.postgres.connect import OLDEST_SOURCE, Connection
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.names import Name, quote_ident, quote_literal
+from pgcopydb.postgres.selection import Selection
 from pgcopydb.postgres.server import ServerFacts
 
 _SHOWN: Final = 10
@@ -33,16 +34,20 @@ class Needs:
     settings: list[tuple[str, str, str]]
 
 
-def read_needs(source: Connection) -> Needs:
-    """Ask the source, set-based."""
+def read_needs(source: Connection, selection: Selection) -> Needs:
+    """Ask the source, set-based, for what is not left out."""
     tables = [Name(row[1], row[2]) for row in source.execute(query("tables"), {"estimate": True}).fetchall()]
     tables += [Name(row[1], row[2]) for row in source.execute(query("partitioned_tables")).fetchall()]
     locale = source.execute(query("database_locale")).fetchone() or ("UTF8", "C", "C")
     return Needs(
-        tables=tables,
-        schemas=[row[0] for row in source.execute(query("namespaces")).fetchall()],
+        tables=[name for name in tables if selection.keeps(name)],
+        schemas=[row[0] for row in source.execute(query("namespaces")).fetchall() if row[0] not in selection.schemas],
         roles=[row[0] for row in source.execute(query("foreign_roles")).fetchall()],
-        extensions=[(row[1], row[2], row[3]) for row in source.execute(query("extensions")).fetchall()],
+        extensions=[
+            (row[1], row[2], row[3])
+            for row in source.execute(query("extensions")).fetchall()
+            if row[1] not in selection.extensions
+        ],
         tablespaces=[row[0] for row in source.execute(query("used_tablespaces")).fetchall()],
         locale=(locale[0], locale[1], locale[2]),
         settings=[(row[0], row[1], row[2]) for row in source.execute(query("properties")).fetchall()],

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from psycopg import sql
@@ -151,16 +151,20 @@ def option_flags(options: RestoreOptions) -> list[str]:
 
 
 def list_archive(workdir: WorkDir, tools: ToolSet, stop: Stop) -> list[ArchiveEntry]:
-    """Write the contents of both sections to the work directory, with what each entry depends on; return them all."""
+    """The entries of both sections, one behind the other, with what each depends on."""
     # Only the verbose list has the dependencies, and only the other one heeds the section.
     everything = _list(workdir, tools, ["--verbose"], stop)
     listed: list[ArchiveEntry] = []
     for section in SECTIONS:
         chosen = {entry.dump_id for entry in _list(workdir, tools, [f"--section={section}"], stop)}
-        entries = [entry for entry in everything if entry.dump_id in chosen]
-        write_list(entries, workdir.contents(section))
-        listed += entries
+        listed += [replace(entry, section=section) for entry in everything if entry.dump_id in chosen]
     return listed
+
+
+def write_contents(workdir: WorkDir, entries: Sequence[ArchiveEntry]) -> None:
+    """What is restored of each section, into the work directory."""
+    for section in SECTIONS:
+        write_list([entry for entry in entries if entry.section == section], workdir.contents(section))
 
 
 def read_entries(workdir: WorkDir, section: str) -> list[ArchiveEntry]:

@@ -8,15 +8,18 @@ done. Leaves to others: large objects (their owners, grants and comments too), d
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Final
 
 from pgcopydb.bootstrap.addresses import fetch_addresses
-from pgcopydb.bootstrap.restore import last_words, list_archive
+from pgcopydb.bootstrap.filtering import dump_flags, select_entries
+from pgcopydb.bootstrap.restore import last_words, list_archive, write_contents
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.postgres.binaries import Tools
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.selection import load_selection
 from pgcopydb.runtime.child import ChildResult, run_child
 from pgcopydb.runtime.durable import disk_errors, fsync_file, publish
 from pgcopydb.runtime.errors import BinaryError, DiskFull, Kind, PgcopydbError, SourceError
@@ -44,15 +47,20 @@ def dump_schema(
         return
     logger.info("Dumping the schema of the source with pg_dump %s", tools.dump)
     with store.step("dump"):
-        _run_pg_dump(workdir, source, tools, snapshot, stop)
+        with source.connect("schema") as connection, server_errors(Side.SOURCE, "reading what pg_dump may see"):
+            flags = dump_flags(connection, load_selection(workdir))
+        _run_pg_dump(workdir, source, tools, snapshot, flags, stop)
         failpoint("dump.after_publish")
-        entries = list_archive(workdir, tools.restore, stop)
+        entries = select_entries(store, list_archive(workdir, tools.restore, stop))
+        write_contents(workdir, entries)
         doing = "reading how the dumped objects are found by name"
         with source.connect("schema") as connection, server_errors(Side.SOURCE, doing):
             fetch_addresses(store, connection, entries)
 
 
-def _run_pg_dump(workdir: WorkDir, source: Endpoint, tools: Tools, snapshot: str | None, stop: Stop) -> None:
+def _run_pg_dump(
+    workdir: WorkDir, source: Endpoint, tools: Tools, snapshot: str | None, flags: Sequence[str], stop: Stop
+) -> None:
     path = workdir.schema_dump
     aside = path.with_name(f".{path.name}.new")
     with disk_errors(aside, "removing an unfinished"):
@@ -66,6 +74,7 @@ def _run_pg_dump(workdir: WorkDir, source: Endpoint, tools: Tools, snapshot: str
         "--section=post-data",
         "-B",
         f"--exclude-schema={_OWN_SCHEMA}",
+        *flags,
         f"--file={aside}",
     ]
     if snapshot is not None:

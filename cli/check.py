@@ -35,6 +35,7 @@ def check(
     no_tablespaces: o.NoTablespaces = False,
     skip_large_objects: o.SkipLargeObjects = False,
     skip_extensions: o.SkipExtensions = False,
+    filters: o.Filters = None,
     skip_vacuum: o.SkipVacuum = False,
     skip_db_properties: o.SkipDbProperties = False,
     follow: o.Follow = False,
@@ -68,6 +69,7 @@ def check(
             skip_extensions=skip_extensions,
         ),
         skip=Skip(large_objects=skip_large_objects, vacuum=skip_vacuum, db_properties=skip_db_properties),
+        filters=o.filters_of(filters, skip_extensions=skip_extensions),
         follow=FollowOptions(chosen) if follow else None,
     )
     workdir = o.workdir_of(directory)

@@ -16,8 +16,9 @@ from pgcopydb.apply.replay import OnConflict
 from pgcopydb.bootstrap.options import CopyFormat
 from pgcopydb.daemon.plugins import PluginChoice
 from pgcopydb.postgres.conninfo import SECRETS, ConnInfo, Side
+from pgcopydb.postgres.filters import FilterRules, Section, parse_filters
 from pgcopydb.postgres.lsn import Lsn
-from pgcopydb.runtime.errors import UsageError
+from pgcopydb.runtime.errors import ConfigError, UsageError
 from pgcopydb.runtime.logs import level_of, settings_from, setup_logging
 from pgcopydb.runtime.sizes import parse_size
 from pgcopydb.runtime.workdir import WorkDir, default_directory
@@ -259,6 +260,18 @@ SkipExtComments = Annotated[
         "-M",
         help="Leave out comments on extensions.",
         rich_help_panel=_WHAT,
+    ),
+]
+Filters = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--filters",
+        "--filter",
+        "-F",
+        envvar="PGCOPYDB_FILTERS",
+        help="File that says which schemas, tables, rows of tables, indexes and extensions are left out.",
+        rich_help_panel=_WHAT,
+        metavar="FILE",
     ),
 ]
 SkipCollations = Annotated[
@@ -530,6 +543,26 @@ def server(side: Side, text: str | None) -> ConnInfo:
             "The password in --%s can be seen in the process list: set %s or use a passfile", side, side.variable
         )
     return info
+
+
+def filters_of(path: Path | None, *, skip_extensions: bool = False) -> FilterRules:
+    """The rules of a filter file, none without one. Raises ``ConfigError``, or ``UsageError`` when it is not there."""
+    if path is None:
+        return FilterRules()
+    try:
+        rules = parse_filters(path.read_text(encoding="utf-8"), str(path))
+        if skip_extensions and rules.has(Section.ONLY_EXTENSION):
+            raise UsageError(
+                f"--skip-extensions and [{Section.ONLY_EXTENSION}] of {path} exclude each other",
+                hint="Leave one of them out.",
+            )
+        if skip_extensions and rules.has(Section.NOT_EXTENSION):
+            logger.warning("--skip-extensions leaves out all of them: [%s] says nothing more", Section.NOT_EXTENSION)
+        return rules
+    except OSError as exc:
+        raise UsageError(f"--filters {path} cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path} is not UTF-8: byte {exc.start}", hint="Save it as UTF-8.") from exc
 
 
 def workdir_of(directory: Path | None) -> WorkDir:

@@ -164,7 +164,7 @@ def warn_of_unpublished(following: Following, stream: Stream) -> None:
     if stream.plugin is not Plugin.PGOUTPUT:
         return
     with following.source.connect_patiently("published", following.stop) as source:
-        for name in made_since(source, stream):
+        for name in made_since(source, following.workdir, stream):
             logger.warning("table %s was made on the source since the publications: its changes do not come", name)
 
 

@@ -15,6 +15,7 @@ from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.names import Name
+from pgcopydb.postgres.selection import Selection
 
 # Each partition has an identity of its own, whatever its parent says. A primary key is what a parent hands on to those
 # that are made later.
@@ -72,13 +73,17 @@ class FollowedTable:
     identified: bool
 
 
-def followed_tables(source: Connection, plugin: Plugin) -> list[FollowedTable]:
-    """All that may be written to and are permanent. pgoutput does not send generated columns, be they a key or not."""
+def followed_tables(source: Connection, plugin: Plugin, selection: Selection) -> list[FollowedTable]:
+    """All that may be written to, are permanent, and whose rows are not left out.
+
+    pgoutput does not send generated columns, be they a key or not.
+    """
     computed = plugin is Plugin.PGOUTPUT and source.info.server_version >= 120000
     query = _TABLES.format(sent=_NOT_COMPUTED if computed else "true")
     with server_errors(Side.SOURCE, "reading which tables can be followed"):
         rows = source.execute(query.encode()).fetchall()
-    return [FollowedTable(Name(row[0], row[1]), row[2], row[3]) for row in rows]
+    tables = [FollowedTable(Name(row[0], row[1]), row[2], row[3]) for row in rows]
+    return [table for table in tables if selection.keeps_rows(table.name)]
 
 
 def without_identity(tables: Sequence[FollowedTable]) -> list[Name]:

@@ -17,7 +17,9 @@ from pgcopydb.daemon.stream import Stream
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.filters import Fate
 from pgcopydb.postgres.names import Name
+from pgcopydb.postgres.selection import Selection, load_selection, select_later
 from pgcopydb.runtime.errors import CorruptState, PartialFailure
 from pgcopydb.runtime.sealed import read_sealed, write_sealed
 from pgcopydb.runtime.workdir import WorkDir
@@ -37,9 +39,9 @@ SELECT concat_ws(' ', pg_catalog.pg_postmaster_start_time(), pg_catalog.pg_stat_
 _PUBLISHED: Final = "SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname = ANY (%s)"
 
 
-def remember_counters(source: Connection, workdir: WorkDir) -> None:
+def remember_counters(source: Connection, workdir: WorkDir, selection: Selection) -> None:
     """Before the slot is made: a change that is counted later may be one that the slot has."""
-    found = _counters(source, without_identity(followed_tables(source, Plugin.PGOUTPUT)))
+    found = _counters(source, without_identity(followed_tables(source, Plugin.PGOUTPUT, selection)))
     tables = [{"schema": name.schema, "name": name.name, "changed": count} for name, count in found.items()]
     content = {"since": _since(source), "tables": tables}
     write_sealed(workdir.unpublished, content)
@@ -55,7 +57,7 @@ def check_published(source: Connection, workdir: WorkDir, stream: Stream) -> Non
             hint="Compare them with `pgcopydb compare data`, and copy again those that differ. REPLICA IDENTITY FULL "
             "before the slot is made, or --plugin test_decoding, spares that.",
         )
-    found = made_since(source, stream)
+    found = made_since(source, workdir, stream)
     if found:
         raise PartialFailure(
             f"everything that pgoutput published is applied, but tables with rows were made on the source since:"
@@ -64,12 +66,17 @@ def check_published(source: Connection, workdir: WorkDir, stream: Stream) -> Non
         )
 
 
-def made_since(source: Connection, stream: Stream) -> list[Name]:
+def made_since(source: Connection, workdir: WorkDir, stream: Stream) -> list[Name]:
     """Tables with rows that pgoutput does not send."""
     with server_errors(Side.SOURCE, "reading what is published"):
         published = {Name(*row) for row in source.execute(_PUBLISHED, (list(stream.publications),)).fetchall()}
-    tables = [table.name for table in followed_tables(source, Plugin.PGOUTPUT) if not table.partitioned]
-    return [name for name in tables if name not in published and _has_rows(source, name)]
+    selection = load_selection(workdir)
+    tables = [table.name for table in followed_tables(source, Plugin.PGOUTPUT, selection) if not table.partitioned]
+    return [
+        name
+        for name in tables
+        if name not in published and select_later(source, selection, name).fate is Fate.KEPT and _has_rows(source, name)
+    ]
 
 
 def _changed(source: Connection, workdir: WorkDir) -> list[Name]:

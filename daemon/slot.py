@@ -38,6 +38,7 @@ from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import quote_ident
 from pgcopydb.postgres.replication import CreatedSlot, ReplicationSession
+from pgcopydb.postgres.selection import Selection, load_selection
 from pgcopydb.postgres.server import inspect_server
 from pgcopydb.runtime.errors import CorruptState, PgcopydbError, SourceError, StateError, TargetError
 from pgcopydb.runtime.failpoint import failpoint
@@ -101,7 +102,8 @@ def make_slot(
         facts = inspect_server(reader, Side.SOURCE)
         _check_source(reader, options.slot)
         choice = choose_plugin(reader, options.plugin, options.numeric_as_string, lossy_nan=options.lossy_nan)
-        _report_identities(reader, choice.plugin)
+        selection = load_selection(workdir)
+        _report_identities(reader, choice.plugin, selection)
         names = (options.slot, f"{options.slot}_insert") if choice.plugin is Plugin.PGOUTPUT else ()
         _check_publications(reader, names)
         session = ReplicationSession(source.info, source.title("slot"))
@@ -121,8 +123,8 @@ def make_slot(
             stream.save(workdir)
             failpoint("stream.before_slot")
             if names:
-                _create_publications(reader, names)
-                remember_counters(reader, workdir)
+                _create_publications(reader, names, selection)
+                remember_counters(reader, workdir, selection)
             _say_what_is_waited_for(reader)
             slot = session.create_slot(stream.slot, stream.plugin, stop)
             failpoint("stream.after_slot")
@@ -254,8 +256,8 @@ def _say_what_is_waited_for(reader: Connection) -> None:
         )
 
 
-def _report_identities(reader: Connection, plugin: Plugin) -> None:
-    lacking = without_identity(followed_tables(reader, plugin))
+def _report_identities(reader: Connection, plugin: Plugin, selection: Selection) -> None:
+    lacking = without_identity(followed_tables(reader, plugin, selection))
     what = "are not published, and fail the run in the end" if plugin is Plugin.PGOUTPUT else "stop replay"
     for name in lacking[:_SHOWN]:
         logger.warning("table %s has no usable replica identity: its UPDATEs and DELETEs %s", name, what)
@@ -288,8 +290,8 @@ def _check_publications(reader: Connection, names: Sequence[str]) -> None:
         )
 
 
-def _create_publications(reader: Connection, names: Sequence[str]) -> None:
-    followed = followed_tables(reader, Plugin.PGOUTPUT)
+def _create_publications(reader: Connection, names: Sequence[str], selection: Selection) -> None:
+    followed = followed_tables(reader, Plugin.PGOUTPUT, selection)
     if reader.info.server_version < _PARTITIONED_ARE_PUBLISHED:
         followed = [table for table in followed if not table.partitioned]
     everything, inserts = publication_members(followed)

@@ -68,6 +68,11 @@ class WorkDir:
         return self.top / "stream.json"
 
     @property
+    def filters(self) -> Path:
+        """What the run leaves out, and by which rules."""
+        return self.top / "filters.json"
+
+    @property
     def read_at(self) -> Path:
         """At which position tables were read that were read later than the others."""
         return self.top / "read_at.json"
@@ -117,6 +122,7 @@ class WorkDir:
         with disk_errors(self.top, "clearing the work directory"):
             shutil.rmtree(self.top / "schema", ignore_errors=True)
             self.summary.unlink(missing_ok=True)
+            self.filters.unlink(missing_ok=True)
 
     def clear_changes(self) -> bool:
         """Forget a stream and its files; whether there was anything."""

@@ -35,6 +35,7 @@ CREATE TABLE copied_table (
     replica_identity_index text,
     clustered_index text,
     frozen integer NOT NULL DEFAULT 0,  -- copied with FREEZE
+    with_rows integer NOT NULL DEFAULT 1,
     read_at text,                       -- LSN up to which its rows have all changes, where that is not the stream's first
     copied real,                        -- all parts are in
     indexed real,                       -- all indexes, constraints and settings are in
@@ -174,6 +175,20 @@ CREATE TABLE matview (
     started real,
     finished real,
     error text
+);
+
+CREATE TABLE left_out (
+    -- Objects of the source that filters leave out, with all that depends on them.
+    catalog_oid integer NOT NULL,
+    oid integer NOT NULL,
+    type text NOT NULL,                 -- as pg_identify_object says
+    identity text NOT NULL,
+    PRIMARY KEY (catalog_oid, oid)
+) WITHOUT ROWID;
+
+CREATE TABLE spared_sequence (
+    -- Sequences that are kept, though the table is not that owns them.
+    oid integer PRIMARY KEY
 );
 
 CREATE TABLE object_address (

@@ -92,7 +92,7 @@ def write(name: str, plugin: Plugin, lines: Sequence[bytes], database: Database)
     (FOLDER / f"{name}.json").write_bytes(content)
     ends = [Endpoint(ConnInfo.parse(side, database.dsn), "golden").connect("transform") for side in Side]
     out = io.BytesIO()
-    transform_pipe(io.BytesIO(content), out, Catalogs(*ends), plugin, name=name)
+    transform_pipe(io.BytesIO(content), out, Catalogs(ends[0], ends[1]), plugin, name=name)
     for connection in ends:
         connection.close()
     (FOLDER / f"{name}.sql").write_bytes(out.getvalue())

@@ -15,6 +15,7 @@ from pgcopydb.daemon.plugins import BEGIN, COMMIT, MESSAGE, Plugin
 from pgcopydb.daemon.receive_stage import message_reader
 from pgcopydb.daemon.slot import _create_publications
 from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.postgres.selection import EVERYTHING
 from tests.fix_servers import Database, Servers, fresh_database
 from tests.fix_wal2json import require_wal2json
 from tests.integration.test_follow import NO_NAN
@@ -100,7 +101,7 @@ def test_the_same_sql(plugin: Plugin, forget_every: int, database: Database) -> 
         database.execute(NO_NAN)
     with database.connect() as connection:
         if plugin is Plugin.PGOUTPUT:
-            _create_publications(connection, ("one", "other"))
+            _create_publications(connection, ("one", "other"), EVERYTHING)
         connection.commit()
         database.execute(f"SELECT pg_create_logical_replication_slot('known', '{plugin}')")
         Workload(database.dsn, 29, writers=2).run(150)
