@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Final
+
+import psycopg
 
 from pgcopydb.bootstrap.activity import Activity
 from pgcopydb.bootstrap.copy_plan import PartRange
 from pgcopydb.bootstrap.copy_table import CopyJob, CopySession, TableRewritten, copy_part, mark_copied
-from pgcopydb.bootstrap.options import CloneOptions, CopyFormat
+from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, Step
 from pgcopydb.bootstrap.snapshot import ReadUnder, begin_under
 from pgcopydb.bootstrap.store import CatalogStore, Row
 from pgcopydb.bootstrap.transactions import Outcome, outcome
@@ -30,6 +33,14 @@ from pgcopydb.runtime.stop import Stop
 logger = logging.getLogger(__name__)
 
 _WORTH_BINARY: Final = 1 << 20
+
+
+class _Emptied(Enum):
+    """How a table that is copied whole loses the rows that it has; ``NOT``: it is only right when it has none."""
+
+    BY_TRUNCATE = auto()
+    BY_DELETE = auto()
+    NOT = auto()
 
 
 def start_copy(
@@ -49,10 +60,13 @@ def start_copy(
 
     A table that this snapshot cannot read any more is a failure, unless ``on_rewritten`` is there to be told.
     """
-    truncatable = _prepare_target(store, target, snapshot, stop)
+    emptied = _prepare_target(store, target, snapshot, stop)
+    schema_was_there = Step.PRE_DATA not in options.steps
 
     def open_session(role: str) -> CopySession:
         target_connection = target.connect_patiently(role, stop)
+        if schema_was_there:
+            _without_triggers(target_connection)
         source_connection = source.connect_patiently(role, stop)
         with server_errors(Side.SOURCE, "importing the snapshot"):
             begin_under(source_connection, snapshot.id)
@@ -84,7 +98,7 @@ def start_copy(
         if mark_copied(store, row["oid"]):
             on_copied(row["oid"])
     for row in _unfinished(store):
-        job = _job(store, row, options.copy_format, truncatable)
+        job = _job(store, row, options.copy_format, emptied)
         pool.submit(job, cost=job.bytes_estimate)
     return pool
 
@@ -98,11 +112,12 @@ def _unfinished(store: CatalogStore) -> list[Row]:
     )
 
 
-def _job(store: CatalogStore, row: Row, copy_format: CopyFormat, truncatable: Callable[[int], bool]) -> CopyJob:
+def _job(store: CatalogStore, row: Row, copy_format: CopyFormat, emptied: Callable[[int], _Emptied]) -> CopyJob:
     name = Name(row["schema"], row["name"])
     into = Name(row["via_schema"], row["via_name"]) if row["via_name"] else name
     quiet = store.value("SELECT 1 FROM copied_column WHERE table_oid = ? AND NOT built_in", (row["oid"],)) is None
-    whole = row["parts"] == 1 and into == name and truncatable(row["oid"])
+    whole = row["parts"] == 1 and into == name
+    how = emptied(row["oid"])
     return CopyJob(
         oid=row["oid"],
         name=name,
@@ -115,8 +130,9 @@ def _job(store: CatalogStore, row: Row, copy_format: CopyFormat, truncatable: Ca
         bytes_estimate=row["bytes_estimate"],
         binary=_as_binary(store, row, copy_format, quiet=quiet),
         quiet=quiet,
-        truncate=whole,
-        freeze=whole,
+        truncate=whole and how is _Emptied.BY_TRUNCATE,
+        freeze=whole and how is _Emptied.BY_TRUNCATE,
+        delete=whole and how is _Emptied.BY_DELETE,
     )
 
 
@@ -143,11 +159,13 @@ def _binary_safe(store: CatalogStore, row: Row) -> bool:
     return unsafe is None
 
 
-def _prepare_target(store: CatalogStore, target: Endpoint, snapshot: ReadUnder, stop: Stop) -> Callable[[int], bool]:
-    """Settle what an interrupted run left of split tables; tells which tables may be emptied."""
+def _prepare_target(
+    store: CatalogStore, target: Endpoint, snapshot: ReadUnder, stop: Stop
+) -> Callable[[int], _Emptied]:
+    """Settle what an interrupted run left of split tables; tells how tables are emptied."""
     with target.connect_patiently("prepare", stop) as connection:
         with server_errors(Side.TARGET, "asking which tables may be emptied"):
-            denied = _not_truncatable(connection, store)
+            others = _not_truncatable(connection, store)
         for row in store.rows(
             "SELECT DISTINCT t.oid, t.schema, t.name FROM copied_table t JOIN copy_part p ON p.table_oid = t.oid"
             " WHERE p.parts > 1 AND t.copied IS NULL"
@@ -155,22 +173,35 @@ def _prepare_target(store: CatalogStore, target: Endpoint, snapshot: ReadUnder, 
             name = Name(row["schema"], row["name"])
             with server_errors(Side.TARGET, f"preparing table {name} for its parts"):
                 if _must_begin_again(connection, store, row["oid"], snapshot, stop):
-                    _begin_again(connection, store, row["oid"], name, may_truncate=row["oid"] not in denied)
-    return lambda oid: oid not in denied
+                    _begin_again(connection, store, row["oid"], name, may_truncate=row["oid"] not in others)
+    return lambda oid: others.get(oid, _Emptied.BY_TRUNCATE)
 
 
-def _not_truncatable(connection: Connection, store: CatalogStore) -> set[int]:
-    """Tables that this role may not TRUNCATE: filled without FREEZE, and only right on an empty table."""
+def _not_truncatable(connection: Connection, store: CatalogStore) -> dict[int, _Emptied]:
+    """Tables that this role may not TRUNCATE, or that foreign keys of others refer to. Filled without FREEZE."""
     rows = store.rows("SELECT oid, schema, name FROM copied_table WHERE copied IS NULL")
     if not rows:
-        return set()
+        return {}
     names = [Name(row["schema"], row["name"]).sql for row in rows]
     found = connection.execute(
-        "SELECT number FROM unnest(%s::text[]) WITH ORDINALITY AS t (name, number)"
-        " WHERE NOT has_table_privilege(name, 'TRUNCATE')",
+        "SELECT t.number, has_table_privilege(t.name, 'TRUNCATE')"
+        " FROM unnest(%s::text[]) WITH ORDINALITY AS t (name, number)"
+        " WHERE NOT has_table_privilege(t.name, 'TRUNCATE') OR EXISTS ("
+        "     SELECT FROM pg_catalog.pg_constraint k"
+        "      WHERE k.contype = 'f' AND k.confrelid = to_regclass(t.name) AND k.conrelid <> k.confrelid)",
         (names,),
     ).fetchall()
-    return {rows[number - 1]["oid"] for (number,) in found}
+    return {rows[number - 1]["oid"]: _Emptied.BY_DELETE if may else _Emptied.NOT for number, may in found}
+
+
+def _without_triggers(target: Connection) -> None:
+    """The schema stands already: its triggers and foreign keys say nothing about rows that are copied."""
+    try:
+        target.execute("SET session_replication_role = 'replica'")
+    except psycopg.errors.InsufficientPrivilege as exc:
+        logger.warning(
+            "Triggers and foreign keys of the target act on the rows that are copied: %s", exc.diag.message_primary
+        )
 
 
 def _must_begin_again(connection: Connection, store: CatalogStore, oid: int, snapshot: ReadUnder, stop: Stop) -> bool:

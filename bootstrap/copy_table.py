@@ -92,6 +92,8 @@ class CopyJob:
     quiet: bool
     truncate: bool
     freeze: bool
+    delete: bool = False
+    """Emptied row by row: TRUNCATE does not do for a table that others refer to."""
 
     def __str__(self) -> str:
         suffix = f" (part {self.part} of {self.parts})" if self.parts > 1 else ""
@@ -243,6 +245,8 @@ def _refuse_renamed(session: CopySession, job: CopyJob) -> None:
 def _begin_target(session: CopySession, job: CopyJob) -> str:
     """Open the target's transaction, empty the table in it where it is copied whole, and return its id."""
     truncate = f"TRUNCATE ONLY {job.name.sql};" if job.truncate else ""
+    if job.delete:
+        truncate = f"DELETE FROM ONLY {job.name.sql};"  # noqa: S608  quoted
     with server_errors(Side.TARGET, f"beginning {job}"):
         cursor = session.target.execute(f"BEGIN;{truncate}SELECT {current_xid_expression(session.target)}")
         while cursor.nextset():

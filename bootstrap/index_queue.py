@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import orjson
 
 from pgcopydb.bootstrap.activity import Activity
+from pgcopydb.bootstrap.options import CloneOptions, Step
 from pgcopydb.bootstrap.session import SingleSession
 from pgcopydb.bootstrap.store import CatalogStore, Row
 from pgcopydb.bootstrap.workers import Failures, WorkerPool
@@ -54,18 +55,17 @@ class IndexQueue:
         store: CatalogStore,
         target: Endpoint,
         *,
-        jobs: int,
+        options: CloneOptions,
         settings: dict[str, str],
-        tablespaces: bool,
-        resumed: bool,
         activity: Activity,
         on_indexed: Callable[[int], None],
         failures: Failures,
         stop: Stop,
     ) -> None:
         self._store = store
-        self._tablespaces = tablespaces
-        self._resumed = resumed
+        self._tablespaces = not options.restore.no_tablespaces
+        self._resumed = options.resume
+        self._steps = options.steps
         self._activity = activity
         self._on_indexed = on_indexed
         self._lock = threading.Lock()
@@ -73,7 +73,7 @@ class IndexQueue:
         self._begun: set[int] = set()
         self._pool: WorkerPool[SingleSession, IndexJob] = WorkerPool(
             "index",
-            jobs,
+            options.jobs.indexes,
             open_session=lambda role: SingleSession(target.connect_patiently(role, stop, settings=settings)),
             work=self._work,
             describe=str,
@@ -86,9 +86,11 @@ class IndexQueue:
         table = self._store.row("SELECT schema, name FROM copied_table WHERE oid = ?", (oid,))
         assert table is not None  # noqa: S101  the caller took the oid from this table
         name = Name(table["schema"], table["name"])
-        indexes = self._store.rows(
-            "SELECT oid, schema, name, bytes FROM built_index WHERE table_oid = ? AND state <> 'done'", (oid,)
-        )
+        indexes: list[Row] = []
+        if Step.INDEXES in self._steps:
+            indexes = self._store.rows(
+                "SELECT oid, schema, name, bytes FROM built_index WHERE table_oid = ? AND state <> 'done'", (oid,)
+            )
         with self._lock:
             self._indexes_left[oid] = len(indexes)
         for index in indexes:
@@ -102,6 +104,8 @@ class IndexQueue:
         self._pool.drain()
 
     def _queue_constraints(self, oid: int, name: Name) -> None:
+        if Step.CONSTRAINTS not in self._steps:
+            return
         # Before any index: it is short, and the table is only complete, and vacuumed, after it.
         self._pool.submit(IndexJob(oid, name, None, None), cost=1 << 62)
 

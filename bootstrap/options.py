@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from pgcopydb.daemon.slot import StreamOptions
 from pgcopydb.postgres.filters import FilterRules
@@ -54,6 +55,37 @@ class Skip:
     db_properties: bool = False
 
 
+class Step(StrEnum):
+    """What a run consists of; commands do one or some of these in a work directory."""
+
+    ROLES = "roles"
+    DUMP = "dump"
+    EXTENSIONS = "extensions"
+    """Created one by one; in a whole clone they are part of pre-data."""
+    PRE_DATA = "pre-data"
+    EXTENSION_DATA = "extension data"
+    TABLE_DATA = "table data"
+    LARGE_OBJECTS = "large objects"
+    INDEXES = "indexes"
+    CONSTRAINTS = "constraints"
+    VACUUM = "vacuum"
+    SEQUENCES = "sequences"
+    POST_DATA = "post-data"
+    PROPERTIES = "properties"
+    MATVIEWS = "materialized views"
+
+
+EVERY_STEP: Final = frozenset(Step) - {Step.EXTENSIONS}
+
+
+class Roles(StrEnum):
+    """Whether the roles of the source's server are made on the target's."""
+
+    NO = "no"
+    WITHOUT_PASSWORDS = "without passwords"
+    WITH_PASSWORDS = "with passwords"
+
+
 class CopyFormat(StrEnum):
     """In which form rows travel."""
 
@@ -82,6 +114,8 @@ class CloneOptions:
     skip: Skip = field(default_factory=Skip)
     copy_format: CopyFormat = CopyFormat.AUTO
     filters: FilterRules = field(default_factory=FilterRules)
+    roles: Roles = Roles.NO
+    steps: frozenset[Step] = EVERY_STEP
     fail_fast: bool = False
     resume: bool = False
     restart: bool = False

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from pgcopydb.bootstrap.activity import Activity
@@ -20,32 +20,26 @@ from pgcopydb.bootstrap.catalog import fetch_catalog
 from pgcopydb.bootstrap.copy_plan import plan_parts
 from pgcopydb.bootstrap.copy_queue import start_copy
 from pgcopydb.bootstrap.copy_table import TableRewritten, mark_copied
-from pgcopydb.bootstrap.extension_data import copy_extension_data
+from pgcopydb.bootstrap.extension_data import copy_extension_data, create_extensions
 from pgcopydb.bootstrap.filtering import resolve, rules_of_run
-from pgcopydb.bootstrap.findings import Severity
 from pgcopydb.bootstrap.index_queue import IndexQueue, build_settings
 from pgcopydb.bootstrap.large_objects import copy_large_objects
 from pgcopydb.bootstrap.matviews import refresh_matviews
-from pgcopydb.bootstrap.options import CloneOptions
+from pgcopydb.bootstrap.options import EVERY_STEP, CloneOptions, Roles, Step
 from pgcopydb.bootstrap.post_data import restore_post_data
 from pgcopydb.bootstrap.pre_data import restore_pre_data
-from pgcopydb.bootstrap.preflight import check_clone
 from pgcopydb.bootstrap.properties import apply_properties
-from pgcopydb.bootstrap.run_state import check_identity, end_leftovers, open_store
+from pgcopydb.bootstrap.roles import dump_roles, restore_roles
+from pgcopydb.bootstrap.run import Clone, begin_run, estimate_sizes, preflight, raise_failures
+from pgcopydb.bootstrap.run_state import open_store
 from pgcopydb.bootstrap.schema_dump import dump_schema
 from pgcopydb.bootstrap.sequences import reset_sequences
 from pgcopydb.bootstrap.snapshot import HeldSnapshot, ReadUnder
 from pgcopydb.bootstrap.snapshot_choice import needs_snapshot, take_another_snapshot, take_snapshot
-from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.summary import write_summary
 from pgcopydb.bootstrap.vacuum import VacuumQueue
-from pgcopydb.bootstrap.workers import Failures
-from pgcopydb.postgres.binaries import Tools, choose, discover
-from pgcopydb.postgres.connect import Endpoint
-from pgcopydb.postgres.conninfo import ConnInfo, Side
-from pgcopydb.postgres.server import ServerFacts, inspect_server
-from pgcopydb.runtime.child import run_child
-from pgcopydb.runtime.errors import BinaryError, PartialFailure, PgcopydbError, PreflightFailed, SourceError
+from pgcopydb.postgres.conninfo import ConnInfo
+from pgcopydb.runtime.errors import PgcopydbError, SourceError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.stop import Stop, StopMode
 from pgcopydb.runtime.workdir import WorkDir
@@ -54,23 +48,6 @@ logger = logging.getLogger(__name__)
 
 _ROUNDS: Final = 5
 """How often a table may be truncated again before it is read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clone:
-    """One run: the two servers, what is known of them, and where state is kept."""
-
-    source: Endpoint
-    target: Endpoint
-    source_facts: ServerFacts
-    target_facts: ServerFacts
-    tools: Tools
-    store: CatalogStore
-    workdir: WorkDir
-    options: CloneOptions
-    stop: Stop
-    failures: Failures
-    changes: ChangesBeside | None
 
 
 def run_clone(
@@ -87,23 +64,28 @@ def run_clone(
     ``changes``: those of the source are kept beside the copy, and applied behind it.
     """
     workdir.create()
+    whole = options.steps == EVERY_STEP
+    if not whole:
+        # Step by step in one work directory: each command goes on with what those before it left.
+        options = replace(options, resume=not options.restart)
     options = replace(options, filters=rules_of_run(workdir, options.filters, resume=options.resume))
     with workdir.lock(), closing(open_store(workdir, options)) as store:
-        clone = _begin(source, target, workdir, options, stop, store, changes)
-        if store.step_done("summary"):
+        clone = begin_run(source, target, workdir, options, stop, store, changes)
+        if whole and store.step_done("summary"):
             logger.info("The earlier run was complete: nothing is left to do")
             return
-        _preflight(clone)
+        preflight(clone)
         if changes is not None:
             resolve(workdir, clone.source, options.filters)
             clone = replace(clone, options=replace(options, snapshot=changes.begin() or options.snapshot))
         with Activity(store) as activity, _ending_workers(stop):
             _copy_everything(clone, activity)
-            _raise_failures(clone)
+            raise_failures(clone)
             _finish(clone)
-        _raise_failures(clone)
-        with store.step("summary"):
-            write_summary(store, workdir)
+        raise_failures(clone)
+        if whole:
+            with store.step("summary"):
+                write_summary(store, workdir)
 
 
 @contextmanager
@@ -116,70 +98,12 @@ def _ending_workers(stop: Stop) -> Iterator[None]:
         raise
 
 
-def _begin(
-    source: ConnInfo,
-    target: ConnInfo,
-    workdir: WorkDir,
-    options: CloneOptions,
-    stop: Stop,
-    store: CatalogStore,
-    changes: ChangesBeside | None,
-) -> Clone:
-    run_id = store.setting("run_id")
-    source_end, target_end = Endpoint(source, run_id), Endpoint(target, run_id)
-    facts: dict[Side, ServerFacts] = {}
-    for endpoint in (source_end, target_end):
-        with endpoint.connect("begin") as connection:
-            facts[endpoint.side] = inspect_server(connection, endpoint.side)
-            logger.info("%s: %s", endpoint.side.capitalize(), facts[endpoint.side])
-            end_leftovers(connection, endpoint, stop)
-    check_identity(store, facts, options)
-    jobs = options.jobs
-    store.set_setting("jobs", {"tables": jobs.tables, "indexes": jobs.indexes, "large_objects": jobs.large_objects})
-    tls = any(server.tls for server in facts.values())
-    tools = choose(discover(needs_tls=tls), facts[Side.SOURCE].version, facts[Side.TARGET].version, needs_tls=tls)
-    return Clone(
-        source=source_end,
-        target=target_end,
-        source_facts=facts[Side.SOURCE],
-        target_facts=facts[Side.TARGET],
-        tools=tools,
-        store=store,
-        workdir=workdir,
-        options=options,
-        stop=stop,
-        failures=Failures(stop, fail_fast=options.fail_fast),
-        changes=changes,
-    )
-
-
-def _preflight(clone: Clone) -> None:
-    """Only before anything is on the target: later, the target is not empty and the marks say what is left."""
-    if clone.store.step_done("preflight"):
-        return
-    with clone.store.step("preflight"):
-        findings = check_clone(clone.source, clone.target, clone.workdir, clone.options)
-        for finding in findings:
-            level = {Severity.ERROR: logging.ERROR, Severity.WARNING: logging.WARNING}.get(
-                finding.severity, logging.INFO
-            )
-            logger.log(level, "%s: %s", finding.subject, finding.message)
-            if finding.fix:
-                logger.log(level, "fix: %s", finding.fix)
-        errors = [finding for finding in findings if finding.severity is Severity.ERROR]
-        if errors:
-            raise PreflightFailed(
-                f"preflight found {len(errors)} problem(s), first: {errors[0].subject}: {errors[0].message}",
-                hint="`pgcopydb check` shows all of them with the statement that mends each; nothing was changed.",
-            )
-
-
 def _copy_everything(clone: Clone, activity: Activity) -> None:
     """From the snapshot to the last index: the part that runs in parallel."""
     with ExitStack() as stack:
         held: HeldSnapshot | None = None
-        if needs_snapshot(clone.store):
-            _estimate_sizes(clone)
+        if needs_snapshot(clone.store, clone.options.steps):
+            estimate_sizes(clone)
             held = take_snapshot(
                 clone.store, clone.source, clone.workdir, clone.options, _on_snapshot_lost(clone), clone.changes
             )
@@ -188,41 +112,32 @@ def _copy_everything(clone: Clone, activity: Activity) -> None:
                 clone.changes.snapshot_taken()
             _read_source(clone, held.under.id)
         clone.stop.check()
-        restore_pre_data(clone.store, clone.workdir, clone.target, clone.tools, clone.options.restore, clone.stop)
+        if Step.PRE_DATA in clone.options.steps:
+            _copy_roles(clone)
+            restore_pre_data(clone.store, clone.workdir, clone.target, clone.tools, clone.options.restore, clone.stop)
         clone.stop.check()
+        if Step.EXTENSIONS in clone.options.steps:
+            create_extensions(clone.store, clone.target, clone.stop)
         _copy_data(clone, held, activity)
+
+
+def _copy_roles(clone: Clone) -> None:
+    if clone.options.roles is Roles.NO or clone.store.step_done("roles"):
+        return
+    with clone.store.step("roles"):
+        dump_roles(clone.source, clone.workdir, passwords=clone.options.roles is Roles.WITH_PASSWORDS)
+        restore_roles(clone.target, clone.workdir)
 
 
 def _on_snapshot_lost(clone: Clone) -> Callable[[SourceError], None]:
     return lambda error: clone.failures.abort("snapshot", error)
 
 
-def _estimate_sizes(clone: Clone) -> None:
-    """Fresh planner figures for ``--estimate-table-sizes``; the only thing that is ever written on the source."""
-    options = clone.options
-    if not options.split.estimate_sizes or options.skip.analyze or clone.store.step_done("catalog"):
-        return
-    if clone.source_facts.in_recovery:
-        logger.warning("The source is a standby: its tables cannot be analyzed, sizes are as old as their statistics")
-        return
-    vacuumdb = clone.tools.dump.bindir / "vacuumdb"
-    result = run_child(
-        [str(vacuumdb), "--analyze-only", f"--jobs={options.jobs.tables}", "--dbname", clone.source.info.child_dsn()],
-        environment=clone.source.info.child_environment(clone.source.title("vacuumdb")),
-        stop=clone.stop,
-        what="vacuumdb --analyze-only",
-    )
-    if result.returncode != 0:
-        raise BinaryError(
-            f"vacuumdb --analyze-only failed on the source: {'; '.join(result.errors)}",
-            hint="Use the statistics as they are with --skip-analyze.",
-        )
-
-
 def _read_source(clone: Clone, snapshot: str) -> None:
     fetch_catalog(clone.store, clone.workdir, clone.source, snapshot, clone.options)
     plan_parts(clone.store, clone.source, snapshot, clone.options.split, standby=clone.source_facts.in_recovery)
-    dump_schema(clone.store, clone.workdir, clone.source, clone.tools, snapshot, clone.stop)
+    if Step.DUMP in clone.options.steps:
+        dump_schema(clone.store, clone.workdir, clone.source, clone.tools, snapshot, clone.stop)
 
 
 def _copy_data(clone: Clone, held: HeldSnapshot | None, activity: Activity) -> None:
@@ -242,7 +157,7 @@ def _copy_data(clone: Clone, held: HeldSnapshot | None, activity: Activity) -> N
 
 
 def _vacuum_queue(clone: Clone, activity: Activity) -> VacuumQueue | None:
-    if clone.options.skip.vacuum:
+    if clone.options.skip.vacuum or Step.VACUUM not in clone.options.steps:
         return None
     return VacuumQueue(
         clone.store,
@@ -260,10 +175,8 @@ def _index_queue(clone: Clone, activity: Activity, vacuum: VacuumQueue | None) -
     return IndexQueue(
         clone.store,
         clone.target,
-        jobs=clone.options.jobs.indexes,
+        options=clone.options,
         settings=settings,
-        tablespaces=not clone.options.restore.no_tablespaces,
-        resumed=clone.options.resume,
         activity=activity,
         on_indexed=vacuum.add_table if vacuum is not None else lambda _oid: None,
         failures=clone.failures,
@@ -273,11 +186,16 @@ def _index_queue(clone: Clone, activity: Activity, vacuum: VacuumQueue | None) -
 
 def _read_rows(clone: Clone, held: HeldSnapshot, indexes: IndexQueue, activity: Activity) -> Sequence[TableRewritten]:
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="side") as side:
+        beside: dict[Step, Callable[[], None]] = {
+            Step.LARGE_OBJECTS: lambda: _large_objects(clone, held.under.id),
+            Step.EXTENSION_DATA: lambda: _extension_data(clone, held.under),
+        }
         futures = [
-            side.submit(_guarded, clone, "large objects", lambda: _large_objects(clone, held.under.id)),
-            side.submit(_guarded, clone, "extension data", lambda: _extension_data(clone, held.under)),
+            side.submit(_guarded, clone, str(step), act) for step, act in beside.items() if step in clone.options.steps
         ]
-        rewritten = _read_tables(clone, held.under, indexes, activity, again=clone.changes is not None)
+        rewritten: Sequence[TableRewritten] = ()
+        if Step.TABLE_DATA in clone.options.steps:
+            rewritten = _read_tables(clone, held.under, indexes, activity, again=clone.changes is not None)
         for future in futures:
             future.result()
     return rewritten
@@ -351,7 +269,9 @@ def _take_up(clone: Clone, indexes: IndexQueue, vacuum: VacuumQueue | None) -> N
     """Queue tables that an interrupted run copied or indexed and did not take further."""
     for row in clone.store.rows("SELECT oid FROM copied_table WHERE copied IS NULL"):
         mark_copied(clone.store, row["oid"])
-    for row in clone.store.rows("SELECT oid FROM copied_table WHERE copied IS NOT NULL AND indexed IS NULL"):
+    # Rows that this run is not to bring may have come another way.
+    ready = "copied IS NOT NULL" if Step.TABLE_DATA in clone.options.steps else "true"
+    for row in clone.store.rows(f"SELECT oid FROM copied_table WHERE {ready} AND indexed IS NULL"):  # noqa: S608
         indexes.add_table(row["oid"])
     if vacuum is not None:
         for row in clone.store.rows("SELECT oid FROM copied_table WHERE indexed IS NOT NULL AND vacuumed IS NULL"):
@@ -360,14 +280,18 @@ def _take_up(clone: Clone, indexes: IndexQueue, vacuum: VacuumQueue | None) -> N
 
 def _finish(clone: Clone) -> None:
     """What needs all data: sequences, foreign keys and the rest of post-data, settings, materialized views."""
-    reset_sequences(clone.store, clone.source, clone.target, clone.stop)
-    clone.stop.check()
-    _restore_post_data(clone)
-    clone.stop.check()
-    if not clone.options.skip.db_properties:
+    steps = clone.options.steps
+    if Step.SEQUENCES in steps:
+        reset_sequences(clone.store, clone.source, clone.target, clone.stop, again=steps != EVERY_STEP)
+        clone.stop.check()
+    if Step.POST_DATA in steps:
+        _restore_post_data(clone)
+        clone.stop.check()
+    if Step.PROPERTIES in steps and not clone.options.skip.db_properties:
         apply_properties(clone.store, clone.target, clone.stop)
-    refresh_matviews(clone.store, clone.target, clone.options.jobs.tables, clone.failures, clone.stop)
-    clone.stop.check()
+    if Step.MATVIEWS in steps:
+        refresh_matviews(clone.store, clone.target, clone.options.jobs.tables, clone.failures, clone.stop)
+        clone.stop.check()
 
 
 def _restore_post_data(clone: Clone) -> None:
@@ -385,22 +309,3 @@ def _restore_post_data(clone: Clone) -> None:
             clone.stop,
         ):
             clone.failures.add("post-data", PgcopydbError(problem))
-
-
-def _raise_failures(clone: Clone) -> None:
-    """The error that ended the run decides its exit code; else what all failures have in common."""
-    failures = clone.failures.all
-    ended_by = clone.failures.ended_by
-    if ended_by is not None:
-        raise PartialFailure(
-            f"the clone ended early because of {ended_by.what}",
-            hint=ended_by.error.hint or "Run again with --resume: what is done is kept.",
-            causes=[ended_by.error],
-        )
-    if failures:
-        raise PartialFailure(
-            f"the clone is not complete: {len(failures)} of its objects failed, the first was {failures[0].what}",
-            hint="Mend the causes shown above and run again with --resume: what is done is kept.",
-            causes=[failure.error for failure in failures],
-        )
-    clone.stop.check()

@@ -9,7 +9,7 @@ from typing import Final
 import psycopg
 
 from pgcopydb.bootstrap.findings import Finding, Severity
-from pgcopydb.bootstrap.options import CloneOptions
+from pgcopydb.bootstrap.options import CloneOptions, Roles
 from pgcopydb.bootstrap.queries import query
 from pgcopydb.postgres.connect import OLDEST_SOURCE, Connection
 from pgcopydb.postgres.conninfo import Side
@@ -117,7 +117,7 @@ def _schemas(connection: Connection, facts: ServerFacts, needs: Needs) -> Iterat
 
 
 def _roles(connection: Connection, facts: ServerFacts, needs: Needs, options: CloneOptions) -> Iterator[Finding]:
-    if options.restore.no_owner and options.restore.no_acl:
+    if (options.restore.no_owner and options.restore.no_acl) or options.roles is not Roles.NO:
         return
     rows = connection.execute(
         "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", (needs.roles,)

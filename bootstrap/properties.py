@@ -54,8 +54,13 @@ def setting_statement(database: str, role: str, name: str, value: str) -> str:
     scope = f"DATABASE {quote_ident(database)}"
     if role:
         scope = f"ROLE {quote_ident(role)} IN {scope}"
+    return f"ALTER {scope} SET {setting_clause(name, value)}"
+
+
+def setting_clause(name: str, value: str) -> str:
+    """What stands behind SET, of a setting as the catalogs keep it."""
     quoted = _list_value(value) if name.lower() in _LISTS else quote_literal(value)
-    return f"ALTER {scope} SET {'.'.join(quote_ident(part) for part in name.split('.'))} TO {quoted}"
+    return f"{'.'.join(quote_ident(part) for part in name.split('.'))} TO {quoted}"
 
 
 def _list_value(value: str) -> str:

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _LEFTOVER_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.2
+_SOURCE_VERSION: Final = "source_version"
 
 
 def open_store(workdir: WorkDir, options: CloneOptions) -> CatalogStore:
@@ -57,8 +58,8 @@ def _begun(workdir: WorkDir) -> bool:
         return store.step_done("preflight")
 
 
-def check_identity(store: CatalogStore, facts: Mapping[Side, ServerFacts], options: CloneOptions) -> None:
-    """Refuse a work directory of other databases, or one whose tables were divided by other rules."""
+def check_identity(store: CatalogStore, facts: Mapping[Side, ServerFacts], options: CloneOptions | None) -> None:
+    """Refuse a work directory of other databases, or one whose tables were divided by rules other than the options'."""
     for side, server in facts.items():
         stored: dict[str, Any] | None = store.setting(side)
         identity = server.identity()
@@ -69,6 +70,8 @@ def check_identity(store: CatalogStore, facts: Mapping[Side, ServerFacts], optio
                 f"the work directory belongs to another {side}: {_where(stored)}, not {_where(identity)}",
                 hint="Use that connection string, choose another --dir, or discard the earlier run with --restart.",
             )
+    if options is None:
+        return
     split = {"larger_than": options.split.larger_than, "max_parts": options.split.max_parts}
     stored = store.setting("split")
     if stored is None:
@@ -79,6 +82,16 @@ def check_identity(store: CatalogStore, facts: Mapping[Side, ServerFacts], optio
             f" at most {stored['max_parts'] or 'any number of'} parts",
             hint="Give the same --split-tables-larger-than and --split-max-parts, or begin again with --restart.",
         )
+
+
+def remember_version(store: CatalogStore, source: ServerFacts) -> None:
+    """For what restores without a look at the source."""
+    store.set_setting(_SOURCE_VERSION, source.version)
+
+
+def source_version(store: CatalogStore) -> int:
+    """``server_version_num`` of the source that was dumped."""
+    return int(store.setting(_SOURCE_VERSION))
 
 
 def _where(identity: Mapping[str, str]) -> str:

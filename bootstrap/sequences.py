@@ -46,10 +46,13 @@ def fetch_sequences(connection: Connection, store: CatalogStore) -> None:
     store.executemany("INSERT INTO sequence (oid, schema, name, owned_by) VALUES (?, ?, ?, ?)", rows)
 
 
-def reset_sequences(store: CatalogStore, source: Endpoint, target: Endpoint, stop: Stop) -> None:
-    """Set every sequence of the target to what the source's is now."""
-    if store.step_done("sequences"):
+def reset_sequences(
+    store: CatalogStore, source: Endpoint, target: Endpoint, stop: Stop, *, again: bool = False
+) -> None:
+    """Set every sequence of the target to what the source's is now; ``again``: though that was done before."""
+    if store.step_done("sequences") and not again:
         return
+    before = values_set(store)
     sequences = store.rows("SELECT schema, name FROM sequence ORDER BY oid")
     with store.step("sequences"):
         if sequences:
@@ -57,7 +60,7 @@ def reset_sequences(store: CatalogStore, source: Endpoint, target: Endpoint, sto
                 source.connect_patiently("sequences", stop) as reader,
                 target.connect_patiently("sequences", stop) as writer,
             ):
-                done = [*copy_sequences(reader, writer, [_name(row) for row in sequences], stop)]
+                done = [*copy_sequences(reader, writer, [_name(row) for row in sequences], stop, before)]
                 remember_set(store, done)
     if sequences:
         logger.info("Set %d sequences to their current values on the source", len(sequences))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from enum import StrEnum
 
 from pgcopydb.bootstrap.beside import ChangesBeside
-from pgcopydb.bootstrap.options import CloneOptions
+from pgcopydb.bootstrap.options import EVERY_STEP, CloneOptions, Step
 from pgcopydb.bootstrap.snapshot import HeldSnapshot, adopt_snapshot, begin_under, export_snapshot, offered_snapshot
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.daemon.stream import find_stream
@@ -43,16 +43,18 @@ def judge(*, stored: str | None, content: str, restored: bool, anything_read: bo
     return Verdict.MIXED if restored else Verdict.BEGIN_AGAIN
 
 
-def needs_snapshot(store: CatalogStore) -> bool:
-    """Whether anything is left to be read from the source's tables."""
-    return not (
-        store.step_done("catalog")
-        and store.step_done("dump")
-        and store.step_done("large_objects")
-        and store.step_done("extension_data")
-        and store.value("SELECT count(*) FROM copy_part WHERE state NOT IN ('done', 'gone')") == 0
-        and store.value("SELECT count(*) FROM copy_part") >= store.value("SELECT count(*) FROM copied_table")
-    )
+def needs_snapshot(store: CatalogStore, steps: Collection[Step] = EVERY_STEP) -> bool:
+    """Whether anything is left to be read from the source's tables for these steps."""
+    if not store.step_done("catalog"):
+        return True
+    marks = {
+        Step.DUMP: store.step_done("dump"),
+        Step.LARGE_OBJECTS: store.step_done("large_objects"),
+        Step.EXTENSION_DATA: store.step_done("extension_data"),
+        Step.TABLE_DATA: store.value("SELECT count(*) FROM copy_part WHERE state NOT IN ('done', 'gone')") == 0
+        and store.value("SELECT count(*) FROM copy_part") >= store.value("SELECT count(*) FROM copied_table"),
+    }
+    return not all(done for step, done in marks.items() if step in steps)
 
 
 def take_snapshot(

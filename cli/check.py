@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
+import click
 import orjson
 import typer
 
 from pgcopydb.bootstrap.findings import Severity
-from pgcopydb.bootstrap.options import CloneOptions, FollowOptions, Jobs, RestoreOptions, Skip, Split
+from pgcopydb.bootstrap.options import FollowOptions
 from pgcopydb.bootstrap.preflight import check_clone
 from pgcopydb.cli import options as o
+from pgcopydb.cli.settings import clone_options
 from pgcopydb.cli.tables import print_findings
 from pgcopydb.daemon.plugins import PluginChoice
 from pgcopydb.daemon.slot import StreamOptions
@@ -36,6 +39,8 @@ def check(
     skip_large_objects: o.SkipLargeObjects = False,
     skip_extensions: o.SkipExtensions = False,
     filters: o.Filters = None,
+    roles: o.WithRoles = False,
+    no_role_passwords: o.NoRolePasswords = False,
     skip_vacuum: o.SkipVacuum = False,
     skip_db_properties: o.SkipDbProperties = False,
     follow: o.Follow = False,
@@ -58,19 +63,8 @@ def check(
     o.begin_logging(verbose, notice, debug, trace, quiet)
     source_info, target_info = o.servers(source, target)
     chosen = StreamOptions(plugin.plugin, slot_name, origin, wal2json_numeric_as_string, lossy_nan=wal2json_lossy_nan)
-    settings = CloneOptions(
-        jobs=Jobs(table_jobs, index_jobs, restore_jobs or index_jobs, large_objects_jobs),
-        split=Split(split_tables_larger_than),
-        restore=RestoreOptions(
-            drop_if_exists=drop_if_exists,
-            no_owner=no_owner,
-            no_acl=no_acl,
-            no_tablespaces=no_tablespaces,
-            skip_extensions=skip_extensions,
-        ),
-        skip=Skip(large_objects=skip_large_objects, vacuum=skip_vacuum, db_properties=skip_db_properties),
-        filters=o.filters_of(filters, skip_extensions=skip_extensions),
-        follow=FollowOptions(chosen) if follow else None,
+    settings = replace(
+        clone_options(click.get_current_context().params), follow=FollowOptions(chosen) if follow else None
     )
     workdir = o.workdir_of(directory)
     findings = check_clone(Endpoint(source_info, "check"), Endpoint(target_info, "check"), workdir, settings)

@@ -1,22 +1,24 @@
-"""``pgcopydb clone``, also called ``fork`` and ``copy db``."""
+"""``pgcopydb clone``, also called ``fork``."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 
+import click
 import typer
 
 from pgcopydb.apply.replay import OnConflict
-from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, FollowOptions, Jobs, RestoreOptions, Skip, Split
+from pgcopydb.bootstrap.options import CopyFormat, FollowOptions
 from pgcopydb.bootstrap.pipeline import run_clone
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.summary import build_summary
 from pgcopydb.cli import options as o
 from pgcopydb.cli.display import watching
-from pgcopydb.cli.groups import command_group
 from pgcopydb.cli.migration import Migration
+from pgcopydb.cli.settings import clone_options
 from pgcopydb.cli.stages import Following, flags_of_stages
 from pgcopydb.cli.tables import print_summary
 from pgcopydb.cli.version import program_version
@@ -24,7 +26,6 @@ from pgcopydb.daemon.plugins import PluginChoice
 from pgcopydb.daemon.slot import StreamOptions
 from pgcopydb.daemon.stream import DEFAULT_NAME
 from pgcopydb.postgres.lsn import Lsn
-from pgcopydb.runtime.errors import UsageError
 from pgcopydb.runtime.stop import stop_on_signals
 
 logger = logging.getLogger("pgcopydb.cli")
@@ -54,6 +55,8 @@ def clone(
     skip_ext_comments: o.SkipExtComments = False,
     skip_collations: o.SkipCollations = False,
     filters: o.Filters = None,
+    roles: o.WithRoles = False,
+    no_role_passwords: o.NoRolePasswords = False,
     skip_vacuum: o.SkipVacuum = False,
     skip_db_properties: o.SkipDbProperties = False,
     copy_format: o.CopyFormatOption = CopyFormat.AUTO,
@@ -84,32 +87,11 @@ def clone(
     """Copy a whole database: schema, data, indexes, constraints, sequences, large objects and settings."""
     o.begin_logging(verbose, notice, debug, trace, quiet)
     logger.info('Running pgcopydb version %s from "%s"', program_version(), sys.argv[0])
-    if resume and restart:
-        raise UsageError("--resume and --restart exclude each other", hint="Give one of them.")
     source_info, target_info = o.servers(source, target)
     workdir = o.workdir_of(directory)
     chosen = StreamOptions(plugin.plugin, slot_name, origin, wal2json_numeric_as_string, lossy_nan=wal2json_lossy_nan)
-    settings = CloneOptions(
-        jobs=Jobs(table_jobs, index_jobs, restore_jobs or index_jobs, large_objects_jobs),
-        split=Split(split_tables_larger_than, split_max_parts, not skip_split_by_ctid, estimate_table_sizes),
-        restore=RestoreOptions(
-            drop_if_exists=drop_if_exists,
-            no_owner=no_owner,
-            no_acl=no_acl,
-            no_comments=no_comments,
-            no_tablespaces=no_tablespaces,
-            skip_extensions=skip_extensions,
-            skip_ext_comments=skip_ext_comments,
-            skip_collations=skip_collations,
-        ),
-        skip=Skip(skip_large_objects, skip_vacuum, skip_analyze, skip_db_properties),
-        copy_format=CopyFormat.BINARY if use_copy_binary else copy_format,
-        filters=o.filters_of(filters, skip_extensions=skip_extensions),
-        fail_fast=fail_fast,
-        resume=resume,
-        restart=restart,
-        not_consistent=not_consistent,
-        snapshot=snapshot,
+    settings = replace(
+        clone_options(click.get_current_context().params),
         follow=FollowOptions(chosen, endpos or Lsn()) if follow else None,
     )
     with stop_on_signals() as stop, ExitStack() as stack:
@@ -149,6 +131,3 @@ def clone(
 def register(app: typer.Typer) -> None:
     app.command("clone")(clone)
     app.command("fork", help="The same as clone.")(clone)
-    group = command_group("Copy one thing of a database.")
-    group.command("db", help="The same as clone.")(clone)
-    app.add_typer(group, name="copy")

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import click
 import typer
 
-from pgcopydb.cli import check, clone, compare, follow, list_, ping, snapshot, status, stream, version
+from pgcopydb.cli import check, clone, compare, follow, list_, ping, snapshot, status, steps, stream, version
 from pgcopydb.daemon.service import under_systemd
 from pgcopydb.runtime.environment import normalise_booleans
 from pgcopydb.runtime.errors import ExitCode, PgcopydbError, Stopped
@@ -54,6 +54,7 @@ list_.register(app)
 ping.register(app)
 snapshot.register(app)
 status.register(app)
+steps.register(app)
 stream.register(app)
 version.register(app)
 

@@ -274,6 +274,24 @@ Filters = Annotated[
         metavar="FILE",
     ),
 ]
+WithRoles = Annotated[
+    bool,
+    typer.Option(
+        "--roles",
+        "-A",
+        help="Make the roles of the source's server first; those that the target has stay as they are.",
+        rich_help_panel=_WHAT,
+    ),
+]
+NoRolePasswords = Annotated[
+    bool,
+    typer.Option(
+        "--no-role-passwords",
+        "-P",
+        help="With --roles: without passwords, which only a superuser of the source may read.",
+        rich_help_panel=_WHAT,
+    ),
+]
 SkipCollations = Annotated[
     bool, typer.Option("--skip-collations", "-l", help="Leave out collations.", rich_help_panel=_WHAT)
 ]

@@ -1,0 +1,62 @@
+"""From the options of a command line to what the copy is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, Jobs, RestoreOptions, Roles, Skip, Split
+from pgcopydb.cli.options import filters_of
+from pgcopydb.runtime.errors import UsageError
+
+
+def clone_options(values: Mapping[str, Any]) -> CloneOptions:
+    """``values``: parameters of a command by name, as ``click.Context.params`` has them: paths and choices as text.
+
+    What a command does not take is as if it was not given.
+    """
+    get = values.get
+    if get("resume") and get("restart"):
+        raise UsageError("--resume and --restart exclude each other", hint="Give one of them.")
+    return CloneOptions(
+        jobs=_jobs(values),
+        split=Split(
+            get("split_tables_larger_than", 0),
+            get("split_max_parts"),
+            not get("skip_split_by_ctid", False),
+            get("estimate_table_sizes", False),
+        ),
+        restore=RestoreOptions(
+            **{name: get(name, False) for name in RestoreOptions.__dataclass_fields__},
+        ),
+        skip=Skip(
+            get("skip_large_objects", False),
+            get("skip_vacuum", False),
+            get("skip_analyze", False),
+            get("skip_db_properties", False),
+        ),
+        copy_format=CopyFormat.BINARY if get("use_copy_binary") else CopyFormat(get("copy_format", CopyFormat.AUTO)),
+        filters=filters_of(get("filters") and Path(values["filters"]), skip_extensions=get("skip_extensions", False)),
+        roles=_roles(values),
+        fail_fast=get("fail_fast", False),
+        resume=get("resume", False),
+        restart=get("restart", False),
+        not_consistent=get("not_consistent", False),
+        snapshot=get("snapshot"),
+    )
+
+
+def _jobs(values: Mapping[str, Any]) -> Jobs:
+    indexes = values.get("index_jobs", 4)
+    return Jobs(
+        values.get("table_jobs", 4), indexes, values.get("restore_jobs") or indexes, values.get("large_objects_jobs", 4)
+    )
+
+
+def _roles(values: Mapping[str, Any]) -> Roles:
+    if not values.get("roles"):
+        if values.get("no_role_passwords"):
+            raise UsageError("--no-role-passwords says nothing without --roles", hint="Give both, or leave it out.")
+        return Roles.NO
+    return Roles.WITHOUT_PASSWORDS if values.get("no_role_passwords") else Roles.WITH_PASSWORDS
