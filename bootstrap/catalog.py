@@ -52,9 +52,9 @@ _TABLE_COLUMNS: Final = (
 
 
 def fetch_catalog(
-    store: CatalogStore, workdir: WorkDir, source: Endpoint, snapshot: str, options: CloneOptions
+    store: CatalogStore, workdir: WorkDir, source: Endpoint, snapshot: str | None, options: CloneOptions
 ) -> None:
-    """Fill the store from the source; does nothing when an earlier run has."""
+    """Fill the store from the source, as it is now without a snapshot; does nothing when an earlier run has."""
     if store.step_done("catalog"):
         logger.info("Using the catalog that an earlier run fetched")
         return

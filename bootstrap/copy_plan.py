@@ -87,7 +87,7 @@ def plan_table(
     return planned if len(planned) > 1 else [PartRange("whole")]
 
 
-def plan_parts(store: CatalogStore, source: Endpoint, snapshot: str, split: Split, *, standby: bool) -> None:
+def plan_parts(store: CatalogStore, source: Endpoint, snapshot: str | None, split: Split, *, standby: bool) -> None:
     """Write the parts of every table of the catalog that has none yet."""
     tables = store.rows(
         "SELECT * FROM copied_table t WHERE NOT EXISTS (SELECT 1 FROM copy_part p WHERE p.table_oid = t.oid)"
@@ -121,18 +121,36 @@ def _work(table: Row) -> tuple[str, int | None, int | None]:
     return ("pending", None, None) if table["with_rows"] else ("done", 0, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class LargeTable:
+    """What decides how a table is divided. ``key``: an integer column that a unique index is on."""
+
+    oid: int
+    name: Name
+    bytes: int
+    key: str | None
+    nullable: bool
+    access_method: str
+
+
+def plan_large(connection: Connection, table: LargeTable, split: Split) -> list[PartRange]:
+    """The parts of one table, as its rows are now."""
+    bounds, pages = None, None
+    if table.key is not None:
+        bounds = _key_bounds(connection, table.name, table.key)
+    elif split.by_ctid and table.access_method == "heap" and connection.info.server_version >= _TID_RANGE_SCAN:
+        pages = _heap_pages(connection, table.oid)
+    parts = parts_wanted(table.bytes, split)
+    return plan_table(parts=parts, key=table.key, bounds=bounds, nullable=table.nullable, pages=pages)
+
+
 def _plan_large(connection: Connection, store: CatalogStore, row: Row, split: Split) -> list[PartRange]:
-    name = Name(row["schema"], row["name"])
-    key: str | None = row["part_key"]
-    bounds, pages, nullable = None, None, False
-    if key is not None:
-        bounds = _key_bounds(connection, name, key)
-        nullable = not store.value(
-            "SELECT not_null FROM copied_column WHERE table_oid = ? AND name = ?", (row["oid"], key)
-        )
-    elif split.by_ctid and row["access_method"] == "heap" and connection.info.server_version >= _TID_RANGE_SCAN:
-        pages = _heap_pages(connection, row["oid"])
-    plan = plan_table(parts=parts_wanted(row["bytes"], split), key=key, bounds=bounds, nullable=nullable, pages=pages)
+    name, key = Name(row["schema"], row["name"]), row["part_key"]
+    nullable = key is not None and not store.value(
+        "SELECT not_null FROM copied_column WHERE table_oid = ? AND name = ?", (row["oid"], key)
+    )
+    table = LargeTable(row["oid"], name, row["bytes"], key, nullable, row["access_method"])
+    plan = plan_large(connection, table, split)
     if len(plan) > 1:
         logger.info("Table %s is copied in %d parts, by %s", name, len(plan), key or "ctid")
     else:

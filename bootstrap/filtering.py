@@ -131,6 +131,14 @@ def _closure(connection: Connection, roots: Iterable[Address], spared: Sequence[
     ]
 
 
+def dependents(connection: Connection, selection: Selection) -> list[tuple[int, int, str, str]]:
+    """What goes with what filters name: catalog, number, type and identity. Raises as ``fetch_selection`` does."""
+    roots, spared = _roots(connection, selection)
+    gone = _closure(connection, roots, spared)
+    _check_kept(connection, selection, gone)
+    return [(*each.address, each.type, each.identity) for each in gone if each.address not in roots]
+
+
 def views_without_rows(connection: Connection, selection: Selection) -> list[int]:
     """Materialized views that are not refreshed: those that filters name, and those that read from them."""
     named = {

@@ -1,0 +1,199 @@
+"""What a source has, for people and scripts: read once, nothing kept.
+
+Each function reads the catalogs of one connection and gives back rows; filters leave out of them what they leave out of
+a copy, by the same decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pgcopydb.bootstrap.copy_plan import LargeTable, PartRange, plan_large
+from pgcopydb.bootstrap.filtering import dependents
+from pgcopydb.bootstrap.options import Split
+from pgcopydb.bootstrap.queries import query
+from pgcopydb.postgres.connect import Connection
+from pgcopydb.postgres.filters import Fate
+from pgcopydb.postgres.names import Name
+from pgcopydb.postgres.selection import Selection
+from pgcopydb.runtime.errors import SourceError
+
+_WITHOUT_KEY = """
+SELECT c.oid::bigint FROM pg_catalog.pg_class c
+ WHERE c.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+"""
+_SIZES = """
+SELECT c.oid::bigint, n.nspname, c.relname, c.reltuples::bigint, coalesce(pg_catalog.pg_table_size(c.oid), 0)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = ANY (%s::text[]::oid[])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedTable:
+    """``rows`` is the planner's estimate, -1 when unknown; ``why`` it is left out, if it is."""
+
+    oid: int
+    name: Name
+    rows: int
+    bytes: int
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPart:
+    """``least`` and ``most`` are None where the range is open, and for NULLs; pages for ranges of ``ctid``."""
+
+    part: int
+    parts: int
+    least: int | None
+    most: int | None
+    by: str
+
+
+def databases(connection: Connection) -> list[tuple[int, str, int | None]]:
+    """Number, name and size; no size of one that this role may not connect to."""
+    return [(row[0], row[1], row[2]) for row in connection.execute(query("listed_databases")).fetchall()]
+
+
+def tables(
+    connection: Connection, selection: Selection, *, without_key: bool = False, estimate: bool = False
+) -> list[ListedTable]:
+    """Those that are copied, the largest first."""
+    rows = connection.execute(query("tables"), {"estimate": estimate}).fetchall()
+    found = [ListedTable(row[0], Name(row[1], row[2]), row[9], row[10]) for row in rows]
+    if without_key:
+        keyless = {row[0] for row in connection.execute(_WITHOUT_KEY).fetchall()}
+        found = [table for table in found if table.oid in keyless]
+    return _largest_first(table for table in found if selection.keeps(table.name))
+
+
+def skipped_tables(connection: Connection, selection: Selection) -> list[ListedTable]:
+    """Relations that filters leave out, or leave the rows of behind, with the rule."""
+    left = {name: each for name, each in selection.relations.items() if each.fate is not Fate.KEPT}
+    oids = [str(selection.oids[name]) for name in left]
+    rows = connection.execute(_SIZES, (oids,)).fetchall()
+    return _largest_first(
+        ListedTable(row[0], name, row[3], row[4], f"{left[name].fate}: {left[name].why}")
+        for row in rows
+        for name in (Name(row[1], row[2]),)
+    )
+
+
+def _largest_first(found: Iterator[ListedTable]) -> list[ListedTable]:
+    return sorted(found, key=lambda table: (-table.bytes, table.name))
+
+
+def table_parts(connection: Connection, name: Name, split: Split) -> list[ListedPart]:
+    """How a table would be divided; one part when it would not. Raises ``SourceError`` when there is none."""
+    rows = connection.execute(query("tables"), {"estimate": split.estimate_sizes}).fetchall()
+    row = next((row for row in rows if (row[1], row[2]) == (name.schema, name.name)), None)
+    if row is None:
+        raise SourceError(f"there is no table {name} on the source", hint="`pgcopydb list tables` shows them.")
+    nullable = connection.execute(
+        "SELECT NOT attnotnull FROM pg_catalog.pg_attribute WHERE attrelid = %s::oid AND attname = %s",
+        (row[0], row[11]),
+    ).fetchone()
+    table = LargeTable(row[0], name, row[10], row[11], bool(nullable and nullable[0]), row[4])
+    return [*_listed_parts(plan_large(connection, table, split), row[11])]
+
+
+def _listed_parts(plan: Sequence[PartRange], key: str | None) -> Iterator[ListedPart]:
+    for number, part in enumerate(plan, start=1):
+        by = {"null": f"{key} IS NULL", "key": key or "", "ctid": "ctid"}.get(part.kind, "")
+        yield ListedPart(number, len(plan), part.lower, part.upper, by)
+
+
+def sequences(connection: Connection, selection: Selection) -> list[dict[str, Any]]:
+    gone = _left_out(connection, selection)
+    return [
+        {"oid": row[0], "schema": row[1], "name": row[2], "owned-by": row[3]}
+        for row in connection.execute(query("sequences")).fetchall()
+        if row[0] not in gone
+    ]
+
+
+def skipped_sequences(connection: Connection, selection: Selection) -> list[dict[str, Any]]:
+    gone = _left_out(connection, selection)
+    return [
+        {"oid": row[0], "schema": row[1], "name": row[2], "owned-by": row[3]}
+        for row in connection.execute(query("sequences")).fetchall()
+        if row[0] in gone
+    ]
+
+
+def _left_out(connection: Connection, selection: Selection) -> set[int]:
+    """Numbers of relations that go with what filters name."""
+    if not selection:
+        return set()
+    return {oid for catalog, oid, _, _ in dependents(connection, selection) if catalog == _CLASS} | {
+        selection.oids[name] for name, each in selection.relations.items() if each.fate is Fate.LEFT_OUT
+    }
+
+
+_CLASS = 1259
+
+
+def indexes(
+    connection: Connection, selection: Selection, schema: str | None, table: str | None
+) -> list[dict[str, Any]]:
+    """Of the tables that are copied, or of one."""
+    oids = [
+        row[0]
+        for row in connection.execute(query("tables"), {"estimate": True}).fetchall()
+        if selection.keeps(Name(row[1], row[2])) and (table is None or (row[1], row[2]) == (schema or "public", table))
+    ]
+    period = "coalesce(con.conperiod, false)" if connection.info.server_version >= 180000 else "false"
+    gone = _left_out(connection, selection)
+    return [
+        {
+            "oid": row[0],
+            "schema": row[2],
+            "name": row[3],
+            "constraint": row[10],
+            "constraint-sql": row[14],
+            "sql": row[4],
+            "unique": row[6],
+        }
+        for row in connection.execute(query("indexes").format(period=period), {"tables": oids}).fetchall()
+        if row[0] not in gone and selection.indexes.get(Name(row[2], row[3])) is None
+    ]
+
+
+def extensions(connection: Connection, selection: Selection) -> list[dict[str, Any]]:
+    """With the tables that hold users' rows."""
+    config: dict[str, list[dict[str, str]]] = {}
+    for row in connection.execute(query("extension_config")).fetchall():
+        config.setdefault(row[1], []).append({"schema": row[2], "name": row[3]})
+    return [
+        {"oid": row[0], "name": row[1], "schema": row[2], "version": row[3], "config": config.get(row[1], [])}
+        for row in connection.execute(query("extensions")).fetchall()
+        if row[1] not in selection.extensions
+    ]
+
+
+def available_versions(connection: Connection) -> list[dict[str, Any]]:
+    """Of each extension that the server could create, the default version first."""
+    rows = connection.execute(
+        "SELECT e.name, e.default_version,"
+        " array_agg(v.version ORDER BY v.version = e.default_version DESC, v.version)"
+        " FROM pg_catalog.pg_available_extensions e JOIN pg_catalog.pg_available_extension_versions v USING (name)"
+        " GROUP BY 1, 2 ORDER BY 1"
+    ).fetchall()
+    return [{"name": row[0], "default": row[1], "versions": row[2]} for row in rows]
+
+
+def requirements(connection: Connection, selection: Selection) -> list[dict[str, str]]:
+    """Extensions in use, at the version that this server would create today."""
+    defaults = {each["name"]: each["default"] for each in available_versions(connection)}
+    return [
+        {"name": each["name"], "version": defaults.get(each["name"], each["version"])}
+        for each in extensions(connection, selection)
+    ]
+
+
+def collations(connection: Connection) -> list[tuple[int, str, str]]:
+    """Number, name, and what uses it."""
+    return [(row[0], row[1], row[2]) for row in connection.execute(query("listed_collations")).fetchall()]
