@@ -952,6 +952,7 @@ class Workload:
     """Writers on one database. ``without`` names steps that are left out, such as ``TRUNCATES``.
 
     ``tolerate_disconnects``: a writer whose connection is lost connects again, for a minute at most, and goes on.
+    ``rest_seconds``: how long each writer rests after a transaction.
     A run continues where the one before ended. Entering it starts it; leaving it stops it.
     """
 
@@ -963,12 +964,14 @@ class Workload:
         *,
         tolerate_disconnects: bool = False,
         without: Collection[Step] = (),
+        rest_seconds: float = 0,
     ) -> None:
         self.dsn = dsn
         self.seed = moved(seed)
         self.writers = writers
         self.tolerate_disconnects = tolerate_disconnects
         self.without = without
+        self.rest_seconds = rest_seconds
         self.pace = _Pace(writers)
         self.stopping = threading.Event()
         self._sessions = [_Session(self, number) for number in range(writers)]
@@ -1036,6 +1039,8 @@ class Workload:
             try:
                 while not self.stopping.is_set() and (limit is None or session.counts.transactions < limit):
                     session.transaction()
+                    if self.rest_seconds:
+                        self.stopping.wait(self.rest_seconds)
             finally:
                 session.close()
         except BaseException as error:  # noqa: BLE001  raised where the writers are waited for

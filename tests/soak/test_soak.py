@@ -22,6 +22,8 @@ from tests.following import Following, has_worked, pair_of, prepare, stage
 from tests.workload import Workload
 
 SECONDS = float(os.environ.get("PGCOPYDB_SOAK_SECONDS", "3600"))
+REST_SECONDS = 0.02
+"""Between the transactions of a writer: some tens of them a second, so that the target keeps up on any machine."""
 STAGES = ("receive", "transform", "apply")
 BETWEEN_SECONDS = 10.0
 MOST_FILES_BYTES = 20 * (16 << 20)
@@ -69,7 +71,7 @@ def test_for_long(pair: DbPair, pgcopydb: Command, workdir_path: Path, tmp_path:
     run = Following(pgcopydb, pair, workdir_path).start()
     began = time.monotonic()
     samples: list[Sample] = []
-    with Workload(pair.source.dsn, seed=1, writers=2) as workload:
+    with Workload(pair.source.dsn, seed=1, writers=2, rest_seconds=REST_SECONDS) as workload:
         while time.monotonic() - began < SECONDS:
             due = time.monotonic() + BETWEEN_SECONDS
             run.wait(lambda due=due: time.monotonic() >= due, "the next look", BETWEEN_SECONDS + 30)  # type: ignore[misc]
