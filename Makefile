@@ -1,5 +1,6 @@
 # Everything below needs only make and a python3 >= 3.11 with venv (uv is used when it is there).
-# PYTHON=… chooses the interpreter; PYTEST_ARGS=… is handed to pytest.
+# PYTHON=… chooses the interpreter; PYTEST_ARGS=… is handed to pytest; TEST_JOBS=… is how many tests run at once, each of
+# these with servers of its own.
 
 SHELL := /bin/bash
 PYTHON ?= $(shell scripts/find-python)
@@ -7,6 +8,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := apply bootstrap cli daemon postgres runtime
 PYTEST_ARGS ?=
+# Most of a test is waiting for servers.
+TEST_JOBS ?= $(shell echo $$(( $$(nproc) + 1 )))
+PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: install dev demo test lint bench faults soak docs clean help
 
@@ -30,12 +34,12 @@ demo: dev ## a complete online migration between two embedded servers of differe
 
 test: dev ## unit, property and integration tests on real servers
 	scripts/install-servers
-	$(BIN)/python -m pytest tests/unit tests/property tests/integration $(PYTEST_ARGS)
-	$(BIN)/python -m pytest tests/faults -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) tests/unit tests/property tests/integration
+	$(PYTEST) tests/faults -m "not slow"
 
 faults: dev ## the whole fault suite: every failpoint, cut connections, full disks
 	scripts/install-servers
-	$(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
+	$(PYTEST) tests/faults
 
 soak: dev ## a migration under load for an hour (PGCOPYDB_SOAK_SECONDS): memory, open files and disk stay bounded
 	scripts/install-servers

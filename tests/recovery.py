@@ -21,6 +21,16 @@ def measured() -> Iterator[None]:
     _SECONDS.setdefault(test, []).append(time.monotonic() - begun)
 
 
+def seconds_of_tests() -> dict[str, list[float]]:
+    return _SECONDS
+
+
+def add(found: dict[str, list[float]]) -> None:
+    """What another process measured."""
+    for test, seconds in found.items():
+        _SECONDS.setdefault(test, []).extend(seconds)
+
+
 def lines() -> list[str]:
     """One for each test, the slowest first: how often, the median, the longest."""
     return [
