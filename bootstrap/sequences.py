@@ -52,7 +52,8 @@ def reset_sequences(
     """Set every sequence of the target to what the source's is now; ``again``: though that was done before."""
     if store.step_done("sequences") and not again:
         return
-    before = values_set(store)
+    # Nothing was set yet: whatever the target's are at, it is what creating them left.
+    before = values_set(store) or None
     sequences = store.rows("SELECT schema, name FROM sequence ORDER BY oid")
     with store.step("sequences"):
         if sequences:

@@ -87,13 +87,13 @@ def clone(
     """Copy a whole database: schema, data, indexes, constraints, sequences, large objects and settings."""
     o.begin_logging(verbose, notice, debug, trace, quiet)
     logger.info('Running pgcopydb version %s from "%s"', program_version(), sys.argv[0])
-    source_info, target_info = o.servers(source, target)
-    workdir = o.workdir_of(directory)
     chosen = StreamOptions(plugin.plugin, slot_name, origin, wal2json_numeric_as_string, lossy_nan=wal2json_lossy_nan)
     settings = replace(
         clone_options(click.get_current_context().params),
         follow=FollowOptions(chosen, endpos or Lsn()) if follow else None,
     )
+    source_info, target_info = o.servers(source, target)
+    workdir = o.workdir_of(directory)
     with stop_on_signals() as stop, ExitStack() as stack:
         following = Following.between(
             source_info,

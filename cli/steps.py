@@ -101,9 +101,9 @@ def _command(steps: Collection[Step], text: str) -> Copy:
         quiet: o.Quiet = False,
     ) -> None:
         _begin(verbose, notice, debug, trace, quiet)
+        settings = replace(clone_options(click.get_current_context().params), steps=frozenset(steps))
         source_info, target_info = o.servers(source, target)
         workdir = o.workdir_of(directory)
-        settings = replace(clone_options(click.get_current_context().params), steps=frozenset(steps))
         with stop_on_signals() as stop, watching(workdir):
             run_clone(source_info, target_info, workdir, settings, stop)
 
