@@ -1,20 +1,22 @@
 """Entry point: one typer application, and what an error means for the exit code.
 
-Every error ends here as one line with a hint. Results go to stdout, everything else to stderr.
+Every error ends here as one line with a hint. Results go to stdout, everything else to stderr. A process loads the
+modules of the command that it runs: to load those of all of them takes longer than many a command.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Final
 
 import click
 import typer
 
-from pgcopydb.cli import check, clone, compare, follow, list_, ping, snapshot, status, steps, stream, version
+from pgcopydb.cli import version
 from pgcopydb.daemon.service import under_systemd
 from pgcopydb.runtime.environment import normalise_booleans
 from pgcopydb.runtime.errors import ExitCode, PgcopydbError, Stopped
@@ -22,17 +24,43 @@ from pgcopydb.runtime.logs import STAGE_VARIABLE, LogSettings, setup_logging
 
 logger = logging.getLogger("pgcopydb.cli")
 
-app = typer.Typer(
-    name="pgcopydb",
-    help="Copy a PostgreSQL database to another server, in parallel and under one snapshot.",
-    add_completion=False,
-    no_args_is_help=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["--help", "-h"]},
-)
+_MODULES: Final = {
+    "clone": "clone",
+    "fork": "clone",
+    "check": "check",
+    "compare": "compare",
+    "follow": "follow",
+    "list": "list_",
+    "ping": "ping",
+    "snapshot": "snapshot",
+    "status": "status",
+    "copy": "steps",
+    "dump": "steps",
+    "restore": "steps",
+    "stream": "stream",
+    "version": "version",
+}
+"""Which module of this package registers a command."""
 
 
-@app.callback(invoke_without_command=True)
+def application(words: Sequence[str] = ()) -> typer.Typer:
+    """All commands, or those of one module that are enough for this command line."""
+    app = typer.Typer(
+        name="pgcopydb",
+        help="Copy a PostgreSQL database to another server, in parallel and under one snapshot.",
+        add_completion=False,
+        no_args_is_help=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    app.callback(invoke_without_command=True)(root)
+    named = _MODULES.get(words[0]) if words else None
+    for module in [named] if named is not None else dict.fromkeys(_MODULES.values()):
+        importlib.import_module(f"pgcopydb.cli.{module}").register(app)
+    app.command("help")(show_help)
+    return app
+
+
 def root(
     context: typer.Context,
     show_version: Annotated[bool, typer.Option("--version", "-V", help="Print the version and exit.")] = False,
@@ -46,20 +74,6 @@ def root(
         raise typer.Exit(ExitCode.BAD_ARGS)
 
 
-clone.register(app)
-check.register(app)
-compare.register(app)
-follow.register(app)
-list_.register(app)
-ping.register(app)
-snapshot.register(app)
-status.register(app)
-steps.register(app)
-stream.register(app)
-version.register(app)
-
-
-@app.command("help")
 def show_help(context: typer.Context) -> None:
     """Print all commands."""
     root_context = context.find_root()
@@ -109,7 +123,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _invoke(arguments: list[str]) -> int:
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(application(arguments))
     try:
         result: Any = command.main(arguments, prog_name="pgcopydb", standalone_mode=False)
     except click.ClickException as error:

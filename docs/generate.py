@@ -12,7 +12,7 @@ from typing import Final
 import click
 import typer
 
-from pgcopydb.cli.main import app
+from pgcopydb.cli.main import application
 
 PAGE: Final = Path(__file__).parent / "manual" / "commands.md"
 
@@ -25,7 +25,7 @@ Written by `make docs` from the program's own declarations. What a command does 
 
 def commands_page() -> str:
     """The whole page."""
-    root = typer.main.get_command(app)
+    root = typer.main.get_command(application())
     parts = [_HEAD, *(_section(path, command) for path, command in _leaves(root, "pgcopydb"))]
     return "\n".join(parts)
 

@@ -189,7 +189,9 @@ def test_a_killed_backend_is_worth_another_try(
         copy(pair, "SELECT generate_series(1, 1000000000)", quiet=True, binary=binary)
     killer.join()
     assert caught.value.kind is Kind.RETRY
-    assert caught.value.sqlstate == "57P01"
+    # What a server said last goes with the connection when we were writing to it.
+    lost = {None} if killed is Side.TARGET else set()
+    assert caught.value.sqlstate in {"57P01", *lost}
 
 
 def test_a_cancelled_copy_ends_at_once(

@@ -10,13 +10,13 @@ import pytest
 import typer
 
 from docs.generate import PAGE, commands_page, variables
-from pgcopydb.cli.main import app
+from pgcopydb.cli.main import application
 
 MANUAL = Path(PAGE).parent
 
 
 def options() -> list[tuple[str, click.Option]]:
-    clone = typer.main.get_command(app).commands["clone"]  # type: ignore[attr-defined]
+    clone = typer.main.get_command(application()).commands["clone"]  # type: ignore[attr-defined]
     return [(option.opts[0], option) for option in clone.params if isinstance(option, click.Option)]
 
 
@@ -47,7 +47,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("name", ["follow", "stream"])
 def test_every_command_of_the_group_is_explained(name: str) -> None:
     """Options that are on no page of their own are on the generated one."""
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    command = typer.main.get_command(application()).commands[name]  # type: ignore[attr-defined]
     page = (MANUAL / f"{name}.md").read_text(encoding="utf-8")
     for child in getattr(command, "commands", {}):
         assert f"`{name} {child}" in page or f"## {name} {child}" in page, f"{name} {child} is on no page"
