@@ -29,6 +29,7 @@ from pgcopydb.runtime.sizes import parse_size
 class Suite(StrEnum):
     CLONE = "clone"
     SMALL_TABLES = "small-tables"
+    MANY_TABLES = "many-tables"
     MEMORY = "memory"
     RECEIVE = "receive"
     CATCH_UP = "catch-up"
@@ -55,7 +56,7 @@ def _size(text: str) -> int:
 
 def main(
     suite: Annotated[Suite, typer.Option(help="What to measure.")] = Suite.ALL,
-    rounds: Annotated[int, typer.Option(min=1, help="How often every tool runs; `memory` runs once.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each tool runs; once in `many-tables`, `memory`.")] = 3,
     size: Annotated[str, typer.Option(help="Size of the database of `clone`, e.g. 200MB.")] = str(FULL_SIZE),
     jobs: Annotated[int, typer.Option(min=1, help="Table jobs and index jobs of every tool.")] = 2,
     tables: Annotated[int, typer.Option(min=1, help="Tables of `small-tables` and `memory`.")] = 10_000,

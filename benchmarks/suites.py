@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 _SMALL_SETTINGS: Final = {"max_locks_per_transaction": "512", "fsync": "off"}
 """pg_dump locks every table in one transaction: the default has room for some 6,000. And where 10,000 tables commit
 tens of thousands of times, what is looked for would drown in the waits for the disk."""
+_MANY_TABLES: Final = 50_000
+_MANY_SETTINGS: Final = {**_SMALL_SETTINGS, "max_locks_per_transaction": "4096"}
 
 Subject = Callable[[CopyJob, int], Run]
 
@@ -59,6 +61,13 @@ def run_small_tables(plan: Plan) -> list[SuiteResult]:
     return [result]
 
 
+def run_many_tables(plan: Plan) -> list[SuiteResult]:
+    """A catalog that is large: how long it takes, and how much memory."""
+    tools = _choose(plan, OURS, DUMP)
+    with start_servers(**_MANY_SETTINGS) as servers:
+        return [_run_suite("many-tables", small_tables(_MANY_TABLES), servers, replace(plan, rounds=1), tools, {})]
+
+
 def run_memory(plan: Plan) -> list[SuiteResult]:
     """The peak memory of our process tree, where a copy is tempted to hold much: a long row, many tables, many rows."""
     once, tools = replace(plan, rounds=1), _choose(plan, OURS)
@@ -72,6 +81,7 @@ def run_memory(plan: Plan) -> list[SuiteResult]:
 SUITES: Final[dict[str, Callable[[Plan], list[SuiteResult]]]] = {
     "clone": run_clone,
     "small-tables": run_small_tables,
+    "many-tables": run_many_tables,
     "memory": run_memory,
     "receive": run_receive,
     "catch-up": run_catch_up,

@@ -2,20 +2,26 @@
 
 A table's checksum is the number of its rows and the sum of 64-bit hashes of the rows' text: neither the order of rows
 matters, nor does a row that is there twice go unnoticed. Columns are matched by name. Large objects and the values of
-sequences are compared as well. Reads only; nothing is written anywhere.
+sequences are compared as well. Large tables are read in parts, whose sums add up: each side is divided by its own
+pages. Reads only; nothing is written anywhere.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Any, Final, TypeVar
 
 import orjson
 
+from pgcopydb.bootstrap.compare_rows import Rows, differing_rows, hash_of
+from pgcopydb.bootstrap.copy_plan import TID_RANGE_SCAN, parts_wanted, ranges
+from pgcopydb.bootstrap.filtering import left_out_relations
+from pgcopydb.bootstrap.options import Split
 from pgcopydb.bootstrap.queries import query
 from pgcopydb.bootstrap.sequences import read_sequences
 from pgcopydb.bootstrap.session import cancel_statement
@@ -23,13 +29,21 @@ from pgcopydb.bootstrap.snapshot import begin_under
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
-from pgcopydb.postgres.names import Name, quote_ident
+from pgcopydb.postgres.filters import FilterRules
+from pgcopydb.postgres.names import Name
+from pgcopydb.postgres.selection import select
 from pgcopydb.runtime.stop import Stop
 
 LARGE_OBJECTS: Final = Name("pg_catalog", "pg_largeobject")
 SEQUENCES: Final = Name("pg_catalog", "pg_sequence")
 
-_HASH_SINCE: Final = 110000
+_NO_RULES: Final = FilterRules()
+_WHOLE: Final = Split()
+_PAGE: Final = 8192
+
+T = TypeVar("T")
+_Sum = tuple[int, int | None]
+"""How many rows, and the sum of their hashes, which none have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +62,8 @@ class TableComparison:
     source: Checksum | None
     target: Checksum | None
     problem: str | None = None
+    rows: Sequence[str] = ()
+    """Keys of some rows that differ, with how."""
 
     @property
     def equal(self) -> bool:
@@ -72,6 +88,8 @@ class _Side:
     endpoint: Endpoint
     snapshot: str
     relations: dict[Name, list[str]]
+    pages: dict[Name, int]
+    """Of what can be divided by pages."""
     roots: frozenset[Name]
     """Compared as a whole: their rows may be in other partitions on the other side."""
     sequences: list[Name]
@@ -92,17 +110,36 @@ class _Side:
             yield connection
 
 
-def compare_data(source: Endpoint, target: Endpoint, jobs: int, stop: Stop) -> DataComparison:
-    """Every table of both sides, ``jobs`` at a time, large ones first. Raises when a side cannot be read."""
+def compare_data(
+    source: Endpoint,
+    target: Endpoint,
+    jobs: int,
+    stop: Stop,
+    *,
+    rules: FilterRules = _NO_RULES,
+    split: Split = _WHOLE,
+    rows: int = 0,
+) -> DataComparison:
+    """Every table of both sides that ``rules`` let through, ``jobs`` at a time, large ones first and in parts.
+
+    ``rows``: of how many rows of a table that differs the keys are told. Raises when a side cannot be read.
+    """
     with _opened(source) as one, _opened(target) as other:
+        left_out = _left_out(source, rules)
+        for side in (one, other):
+            for name in left_out:
+                side.relations.pop(name, None)
+            side.sequences[:] = [name for name in side.sequences if name not in left_out]
         names = [*one.relations, *sorted(other.relations.keys() - one.relations.keys())]
         with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="compare") as pool:
-            futures = [pool.submit(_compare_table, one, other, name, stop) for name in names]
-            futures.append(pool.submit(_compare_large_objects, one, other, stop))
-            futures.append(pool.submit(_compare_sequences, one, other, stop))
-            tables = [future.result() for future in futures]
+            tables = [_begin_table(one, other, name, split, pool, stop) for name in names]
+            others = [pool.submit(act, one, other, stop) for act in (_compare_large_objects, _compare_sequences)]
+            compared = [table if isinstance(table, TableComparison) else _ended(*table) for table in tables]
+            if rows:
+                compared = [*pool.map(lambda table: _with_rows(one, other, table, rows, stop), compared)]
+            compared += [each.result() for each in others]
     stop.check()
-    return DataComparison(tables)
+    return DataComparison(compared)
 
 
 @contextmanager
@@ -116,38 +153,103 @@ def _opened(endpoint: Endpoint) -> Iterator[_Side]:
             rerouted = connection.execute(query("rerouted_partitions")).fetchall()
             sequences = connection.execute(query("sequences")).fetchall()
         leaves = {Name(row[1], row[2]): Name(row[3], row[4]) for row in rerouted}
+        by_tid = connection.info.server_version >= TID_RANGE_SCAN
         yield _Side(
             endpoint=endpoint,
             snapshot=str(row[0]) if row else "",
             relations={
                 leaves.get(Name(schema, name), Name(schema, name)): orjson.loads(columns or "[]")
-                for schema, name, columns, _pages in sorted(found, key=lambda relation: -relation[3])
+                for schema, name, columns, *_ in sorted(found, key=lambda relation: -relation[3])
+            },
+            pages={
+                Name(schema, name): pages
+                for schema, name, _, pages, heap in found
+                if heap and by_tid and Name(schema, name) not in leaves
             },
             roots=frozenset(leaves.values()),
             sequences=sorted(Name(sequence[1], sequence[2]) for sequence in sequences),
         )
 
 
-def _compare_table(one: _Side, other: _Side, name: Name, stop: Stop) -> TableComparison:
-    stop.check()
+def _begin_table(
+    one: _Side, other: _Side, name: Name, split: Split, pool: ThreadPoolExecutor, stop: Stop
+) -> TableComparison | tuple[Name, list[Future[tuple[_Sum, _Sum]]]]:
+    """What needs no rows to be read is decided at once; otherwise who reads them."""
     for side in (one, other):
         if name not in side.relations:
             return TableComparison(name, None, None, f"does not exist, or was never filled, on the {side.side}")
-    columns = one.relations[name]
-    differing = sorted(set(columns) ^ set(other.relations[name]))
+    differing = sorted(set(one.relations[name]) ^ set(other.relations[name]))
     if differing:
         return TableComparison(name, None, None, f"columns that are not on both sides: {', '.join(differing)}")
-    only = name not in one.roots
-    found = _on_both(one, other, lambda reader: _table_checksum(reader, name, columns, only=only), stop)
-    return TableComparison(name, *found)
+    table = _rows_of(one, name)
+    parts = zip_longest(_parts(one, name, split), _parts(other, name, split))
+    return name, [pool.submit(_compare_part, one, other, table, *conditions, stop) for conditions in parts]
 
 
-def _on_both(one: _Side, other: _Side, read: Callable[[Connection], Checksum], stop: Stop) -> tuple[Checksum, Checksum]:
+def _ended(name: Name, parts: Sequence[Future[tuple[_Sum, _Sum]]]) -> TableComparison:
+    """Sums of parts add up, whatever the parts of the other side are."""
+    sums = [part.result() for part in parts]
+    source, target = (
+        _checksum((sum(each[side][0] for each in sums), sum(each[side][1] or 0 for each in sums))) for side in (0, 1)
+    )
+    return TableComparison(name, source, target)
+
+
+def _parts(side: _Side, name: Name, split: Split) -> list[str]:
+    """Conditions that divide the table's rows among readers."""
+    pages = side.pages.get(name, 0)
+    wanted = parts_wanted(pages * _PAGE, split)
+    if wanted == 1:
+        return [""]
+    return [part.condition(None) for part in ranges("ctid", 0, pages - 1, wanted)]
+
+
+def _rows_of(one: _Side, name: Name) -> Rows:
+    return Rows(name, one.relations[name], only=name not in one.roots)
+
+
+def _compare_part(
+    one: _Side, other: _Side, table: Rows, condition: str | None, beside: str | None, stop: Stop
+) -> tuple[_Sum, _Sum]:
+    """``condition`` is the source's, ``beside`` the target's; None where that side has no more parts."""
+    stop.check()
+    wanted = {one.side: condition, other.side: beside}
+
+    def read(reader: Connection, side: Side) -> _Sum:
+        part = wanted[side]
+        return (0, None) if part is None else _table_sum(reader, table, part)
+
+    return _on_both(one, other, read, stop)
+
+
+def _with_rows(one: _Side, other: _Side, table: TableComparison, rows: int, stop: Stop) -> TableComparison:
+    if table.equal or table.source is None:
+        return table
+    with one.reader(stop) as reader, other.reader(stop) as beside:
+        return replace(table, rows=differing_rows(reader, beside, _rows_of(one, table.name), rows))
+
+
+def _left_out(source: Endpoint, rules: FilterRules) -> set[Name]:
+    """Tables that are not there or have no rows there, and sequences that are not there."""
+    if not rules:
+        return set()
+    with source.connect("compare") as connection, server_errors(Side.SOURCE, "reading what filters leave out"):
+        selection = select(connection, rules)
+        gone = left_out_relations(connection, selection)
+        names = connection.execute(
+            "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c"
+            " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY (%s::text[]::oid[])",
+            ([str(oid) for oid in gone],),
+        ).fetchall()
+    return {Name(*row) for row in names} | {name for name in selection.relations if not selection.keeps_rows(name)}
+
+
+def _on_both(one: _Side, other: _Side, read: Callable[[Connection, Side], T], stop: Stop) -> tuple[T, T]:
     """Both sides at the same time: the slower one is waited for once."""
 
-    def on_side(side: _Side) -> Checksum:
+    def on_side(side: _Side) -> T:
         with side.reader(stop) as reader:
-            return read(reader)
+            return read(reader, side.side)
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         ahead = pool.submit(on_side, one)
@@ -155,30 +257,23 @@ def _on_both(one: _Side, other: _Side, read: Callable[[Connection], Checksum], s
         return ahead.result(), behind
 
 
-def _hash(connection: Connection, text: str) -> str:
-    if connection.info.server_version >= _HASH_SINCE:
-        return f"pg_catalog.hashtextextended({text}, 0)"
-    return f"('x' || substr(md5({text}), 1, 16))::bit(64)::bigint"
-
-
-def _table_checksum(connection: Connection, name: Name, columns: Sequence[str], *, only: bool) -> Checksum:
-    row_text = f"ROW({', '.join(quote_ident(column) for column in columns)})::text"
-    # The subquery keeps its rows: the text would be made once for each use otherwise.
+def _table_sum(connection: Connection, table: Rows, condition: str) -> _Sum:
+    hashed = hash_of(connection, "r")
     row = connection.execute(
-        f"SELECT count(*), sum({_hash(connection, 'r')}) FROM"  # noqa: S608
-        f' (SELECT {row_text} COLLATE "C" AS r FROM {"ONLY " if only else ""}{name.sql} OFFSET 0) AS rows'
+        f"SELECT count(*), sum({hashed}) FROM {table.sql_where(condition)} AS rows".encode()  # noqa: S608
     ).fetchone()
-    return _checksum(row)
+    assert row is not None  # noqa: S101  an aggregate returns one row
+    return row[0], row[1] and int(row[1])
 
 
-def _checksum(row: Sequence[Any] | None) -> Checksum:
-    count, total = row or (0, None)
-    return Checksum(count, "" if total is None else f"{int(total) % (1 << 64):016x}")
+def _checksum(found: Sequence[Any] | None) -> Checksum:
+    count, total = found or (0, 0)
+    return Checksum(count, f"{int(total) % (1 << 64):016x}" if count else "")
 
 
 def _compare_large_objects(one: _Side, other: _Side, stop: Stop) -> TableComparison:
-    def read(reader: Connection) -> Checksum:
-        value = _hash(reader, "concat_ws(':', oid, start, digest)")
+    def read(reader: Connection, _side: Side) -> Checksum:
+        value = hash_of(reader, "concat_ws(':', oid, start, digest)")
         text = query("large_object_chunks").replace("{hash}", value)
         return _checksum(reader.execute(text).fetchone())
 

@@ -22,7 +22,7 @@ from pgcopydb.postgres.names import Name, quote_ident
 
 logger = logging.getLogger(__name__)
 
-_TID_RANGE_SCAN: Final = 140000
+TID_RANGE_SCAN: Final = 140000
 """Before this version a condition on ctid reads the whole table for every part."""
 
 
@@ -138,7 +138,7 @@ def plan_large(connection: Connection, table: LargeTable, split: Split) -> list[
     bounds, pages = None, None
     if table.key is not None:
         bounds = _key_bounds(connection, table.name, table.key)
-    elif split.by_ctid and table.access_method == "heap" and connection.info.server_version >= _TID_RANGE_SCAN:
+    elif split.by_ctid and table.access_method == "heap" and connection.info.server_version >= TID_RANGE_SCAN:
         pages = _heap_pages(connection, table.oid)
     parts = parts_wanted(table.bytes, split)
     return plan_table(parts=parts, key=table.key, bounds=bounds, nullable=table.nullable, pages=pages)

@@ -139,6 +139,15 @@ def dependents(connection: Connection, selection: Selection) -> list[tuple[int, 
     return [(*each.address, each.type, each.identity) for each in gone if each.address not in roots]
 
 
+def left_out_relations(connection: Connection, selection: Selection) -> set[int]:
+    """Numbers of tables, views, sequences and indexes that are named or go with what is."""
+    if not selection:
+        return set()
+    named = {selection.oids[name] for name, each in selection.relations.items() if each.fate is Fate.LEFT_OUT}
+    named |= {selection.oids[name] for name in selection.indexes}
+    return named | {oid for catalog, oid, _, _ in dependents(connection, selection) if catalog == _CLASS}
+
+
 def views_without_rows(connection: Connection, selection: Selection) -> list[int]:
     """Materialized views that are not refreshed: those that filters name, and those that read from them."""
     named = {

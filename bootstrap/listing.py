@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgcopydb.bootstrap.copy_plan import LargeTable, PartRange, plan_large
-from pgcopydb.bootstrap.filtering import dependents
+from pgcopydb.bootstrap.filtering import left_out_relations
 from pgcopydb.bootstrap.options import Split
 from pgcopydb.bootstrap.queries import query
 from pgcopydb.postgres.connect import Connection
@@ -107,7 +107,7 @@ def _listed_parts(plan: Sequence[PartRange], key: str | None) -> Iterator[Listed
 
 
 def sequences(connection: Connection, selection: Selection) -> list[dict[str, Any]]:
-    gone = _left_out(connection, selection)
+    gone = left_out_relations(connection, selection)
     return [
         {"oid": row[0], "schema": row[1], "name": row[2], "owned-by": row[3]}
         for row in connection.execute(query("sequences")).fetchall()
@@ -116,24 +116,12 @@ def sequences(connection: Connection, selection: Selection) -> list[dict[str, An
 
 
 def skipped_sequences(connection: Connection, selection: Selection) -> list[dict[str, Any]]:
-    gone = _left_out(connection, selection)
+    gone = left_out_relations(connection, selection)
     return [
         {"oid": row[0], "schema": row[1], "name": row[2], "owned-by": row[3]}
         for row in connection.execute(query("sequences")).fetchall()
         if row[0] in gone
     ]
-
-
-def _left_out(connection: Connection, selection: Selection) -> set[int]:
-    """Numbers of relations that go with what filters name."""
-    if not selection:
-        return set()
-    return {oid for catalog, oid, _, _ in dependents(connection, selection) if catalog == _CLASS} | {
-        selection.oids[name] for name, each in selection.relations.items() if each.fate is Fate.LEFT_OUT
-    }
-
-
-_CLASS = 1259
 
 
 def indexes(
@@ -146,7 +134,7 @@ def indexes(
         if selection.keeps(Name(row[1], row[2])) and (table is None or (row[1], row[2]) == (schema or "public", table))
     ]
     period = "coalesce(con.conperiod, false)" if connection.info.server_version >= 180000 else "false"
-    gone = _left_out(connection, selection)
+    gone = left_out_relations(connection, selection)
     return [
         {
             "oid": row[0],

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pgcopydb.bootstrap.compare import Checksum, DataComparison
+from pgcopydb.bootstrap.compare_schema import SchemaComparison
 from pgcopydb.bootstrap.findings import Finding
 from pgcopydb.bootstrap.progress import Progress
 from pgcopydb.bootstrap.summary import Summary
@@ -102,6 +103,23 @@ def print_comparison(comparison: DataComparison) -> None:
         mark = "" if row.equal else "!"
         table.add_row(str(row.name), mark, rows, _digest(row.source), _digest(row.target), row.problem or "")
     new_console().print(table)
+
+
+def print_schema_comparison(comparison: SchemaComparison) -> None:
+    """How many objects of each kind there are, and what differs."""
+    counts = new_table("Kind", "Source", "Target", right=("Source", "Target"))
+    for kind, (one, other) in comparison.counts.items():
+        counts.add_row(kind, str(one), str(other))
+    new_console().print(counts)
+    if comparison.differences:
+        table = new_table("Object", "Property", "Source", "Target")
+        for each in comparison.differences:
+            table.add_row(str(each.object), each.property, _value(each.source), _value(each.target))
+        new_console().print(table)
+
+
+def _value(value: str | None) -> str:
+    return "-" if value is None else value or "there"
 
 
 def _digest(checksum: Checksum | None) -> str:

@@ -38,8 +38,8 @@ def compare(pgcopydb: Command, pair: tuple[Database, Database], *options: str) -
     return done.returncode, done.stdout
 
 
-def compared(pgcopydb: Command, pair: tuple[Database, Database]) -> tuple[int, dict[str, Any]]:
-    code, text = compare(pgcopydb, pair, "--json")
+def compared(pgcopydb: Command, pair: tuple[Database, Database], *options: str) -> tuple[int, dict[str, Any]]:
+    code, text = compare(pgcopydb, pair, "--json", *options)
     return code, {f"{row['schema']}.{row['name']}": row for row in orjson.loads(text) if not row["equal"]}
 
 
@@ -88,6 +88,31 @@ def test_a_difference_is_found(
     code, differing = compared(pgcopydb, pair)
     assert code == 12
     assert list(differing) == [where]
+
+
+def test_large_tables_are_read_in_parts(pair: tuple[Database, Database], pgcopydb: Command) -> None:
+    """Each side is divided by its own pages: the rows of this one are elsewhere."""
+    pair[1].execute("INSERT INTO t SELECT id + 5000, a, b, c, d FROM t; DELETE FROM t WHERE id <= 1000")
+    pair[1].execute("UPDATE t SET id = id - 5000")
+    parts = ("--split-tables-larger-than", "16kB")
+    whole = orjson.loads(compare(pgcopydb, pair, "--json")[1])
+    code, text = compare(pgcopydb, pair, "--json", *parts)
+    assert (code, orjson.loads(text)) == (0, whole)
+    pair[1].execute("UPDATE t SET a = 'other' WHERE id = 700")
+    code, text = compare(pgcopydb, pair, "--json", *parts)
+    assert (code, [row["name"] for row in orjson.loads(text) if not row["equal"]]) == (12, ["t"])
+
+
+def test_rows_that_differ_are_named(pair: tuple[Database, Database], pgcopydb: Command) -> None:
+    pair[1].execute("UPDATE t SET a = 'other' WHERE id = 700; DELETE FROM t WHERE id = 3; INSERT INTO t VALUES (2000)")
+    pair[0].execute("INSERT INTO heap VALUES (4711)")
+    code, differing = compared(pgcopydb, pair, "--rows", "5")
+    assert code == 12
+    assert {name: row["rows"] for name, row in differing.items()} == {
+        "public.t": ["(2000) is only on the target", "(3) is only on the source", "(700) differs"],
+        "public.heap": ["(4711) is only on the source"],
+    }
+    assert all(len(row["rows"]) == 1 for row in compared(pgcopydb, pair, "--rows", "1")[1].values())
 
 
 def test_it_reads_each_side_at_one_moment(pair: tuple[Database, Database], pgcopydb: Command) -> None:
