@@ -40,6 +40,7 @@ _STATEMENT: Final = re.compile(
     r"\s*(?:(?:--|\\(?:un)?restrict)[^\n]*(?:\n\s*|\Z))*((?:[^;'\"]|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\")*?)\s*(;|\Z)"
 )
 _ABOUT: Final = re.compile(r'(CREATE ROLE|ALTER ROLE|COMMENT ON ROLE) ("(?:[^"]|"")+"|[^\s;]+)', re.IGNORECASE)
+_GRANT: Final = re.compile(r'(GRANT .+ TO (?:"(?:[^"]|"")+"|\S+)) WITH (.* (?:TRUE|FALSE).*)', re.DOTALL)
 _ATTRIBUTES: Final = re.compile(r'(ALTER ROLE (?:"(?:[^"]|"")+"|\S+) WITH) (.*)', re.IGNORECASE | re.DOTALL)
 
 
@@ -129,6 +130,8 @@ def restore_roles(target: Endpoint, workdir: WorkDir) -> int:
     made = 0
     with target.connect("roles") as connection, server_errors(Side.TARGET, "making roles"):
         there = {row[0] for row in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
+        if connection.info.server_version < _GRANT_OPTIONS_SINCE:
+            statements = [without_grant_options(statement) for statement in statements]
         with connection.transaction():
             for statement in statements:
                 about = _ABOUT.match(statement)
@@ -141,6 +144,16 @@ def restore_roles(target: Endpoint, workdir: WorkDir) -> int:
                 made += about is not None and about[1].upper() == "CREATE ROLE"
     logger.info("Made %d roles", made)
     return made
+
+
+def without_grant_options(statement: str) -> str:
+    """A membership as servers before 16 write it: to inherit is a thing of the member, and SET is always allowed."""
+    match = _GRANT.fullmatch(statement)
+    if match is None:
+        return statement
+    if "SET FALSE" in match[2]:
+        logger.warning("%s: the target has no memberships without SET", match[1])
+    return f"{match[1]} WITH ADMIN OPTION" if "ADMIN TRUE" in match[2] else match[1]
 
 
 def _unquoted(name: str) -> str:

@@ -79,6 +79,15 @@ def test_all_of_a_role(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> N
     assert roles(pair.target) == roles(pair.source)
 
 
+def test_a_target_that_is_older(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
+    """Memberships have options since 16 that servers before do not read."""
+    newer, older = pair.target, pair.source
+    drop_roles(older)
+    newer.execute(ROLES)
+    pgcopydb.run("copy", "roles", "--dir", workdir_path, env=env(DbPair(newer, older)))
+    assert roles(older) == roles(newer)
+
+
 def test_a_clone_with_roles(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
     pair.target.execute("CREATE ROLE migr_there NOLOGIN")
     refused = pgcopydb.run("clone", "--dir", workdir_path, env=env(pair), check=False)
