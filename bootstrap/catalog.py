@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from pgcopydb.bootstrap.extension_data import fetch_extensions
 from pgcopydb.bootstrap.filtering import fetch_selection, left_out_addresses, views_without_rows
+from pgcopydb.bootstrap.foreign_keys import fetch_foreign_keys
 from pgcopydb.bootstrap.large_objects import fetch_large_objects
 from pgcopydb.bootstrap.matviews import fetch_matviews
 from pgcopydb.bootstrap.options import CloneOptions
@@ -40,6 +41,7 @@ _CONSTRAINT: Final = 2606
 _OF_CATALOG: Final = {
     "built_index": _CLASS,
     "built_constraint": _CONSTRAINT,
+    "foreign_key": _CONSTRAINT,
     "partitioned_table": _CLASS,
     "sequence": _CLASS,
     "matview": _CLASS,
@@ -74,6 +76,7 @@ def fetch_catalog(
 
 
 def _fetches(options: CloneOptions) -> Iterator[Callable[[Connection, CatalogStore], None]]:
+    yield fetch_foreign_keys
     yield fetch_sequences
     yield fetch_extensions
     yield fetch_matviews
@@ -91,6 +94,7 @@ def _clear(store: CatalogStore) -> None:
         "copy_part",
         "built_index",
         "built_constraint",
+        "foreign_key",
         "partitioned_table",
         "sequence",
         "extension",

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pgcopydb.bootstrap.catalog import fetch_catalog
 from pgcopydb.bootstrap.copy_plan import plan_parts
 from pgcopydb.bootstrap.filtering import rules_of_run
+from pgcopydb.bootstrap.foreign_keys import validate
 from pgcopydb.bootstrap.options import CloneOptions, Step
 from pgcopydb.bootstrap.post_data import restore_post_data
 from pgcopydb.bootstrap.pre_data import restore_pre_data
@@ -21,6 +22,7 @@ from pgcopydb.bootstrap.run_state import check_identity, end_leftovers, open_sto
 from pgcopydb.bootstrap.schema_dump import dump_schema
 from pgcopydb.bootstrap.snapshot_choice import needs_snapshot, take_snapshot
 from pgcopydb.bootstrap.store import CatalogStore
+from pgcopydb.bootstrap.workers import Failures
 from pgcopydb.postgres.binaries import choose, discover
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
@@ -84,6 +86,10 @@ def restore_sections(
                 f"pre-data of {workdir.top} is not restored yet", hint="`pgcopydb restore pre-data` comes first."
             )
         problems = restore_post_data(store, workdir, endpoint, tools, options.restore, options.jobs.restore, stop)
+        failures = Failures(stop, fail_fast=False)
+        validate(store, endpoint, options.jobs.restore, failures, stop)
+        stop.check()
+        problems += [f"{failure.what}: {failure.error}" for failure in failures.all]
     if problems:
         for problem in problems[:_FAILED]:
             logger.error("post-data: %s", problem)

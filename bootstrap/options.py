@@ -31,6 +31,15 @@ class Split:
     estimate_sizes: bool = False
 
 
+class ForeignKeys(StrEnum):
+    """When the rows that are there are checked against foreign keys."""
+
+    VALID = "valid"
+    """When a key is made."""
+    NOT_VALID_FIRST = "not-valid-first"
+    """When all keys are there, several at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
     """What of the schema is restored, and how."""
@@ -43,6 +52,7 @@ class RestoreOptions:
     skip_extensions: bool = False
     skip_ext_comments: bool = False
     skip_collations: bool = False
+    fk: ForeignKeys = ForeignKeys.VALID
 
 
 @dataclass(frozen=True, slots=True)

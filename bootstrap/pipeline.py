@@ -22,6 +22,7 @@ from pgcopydb.bootstrap.copy_queue import start_copy
 from pgcopydb.bootstrap.copy_table import TableRewritten, mark_copied
 from pgcopydb.bootstrap.extension_data import copy_extension_data, create_extensions
 from pgcopydb.bootstrap.filtering import resolve, rules_of_run
+from pgcopydb.bootstrap.foreign_keys import validate
 from pgcopydb.bootstrap.index_queue import IndexQueue, build_settings
 from pgcopydb.bootstrap.large_objects import copy_large_objects
 from pgcopydb.bootstrap.matviews import refresh_matviews
@@ -287,6 +288,9 @@ def _finish(clone: Clone) -> None:
     if Step.POST_DATA in steps:
         _restore_post_data(clone)
         clone.stop.check()
+        if clone.changes is None:
+            validate(clone.store, clone.target, clone.options.jobs.restore, clone.failures, clone.stop)
+            clone.stop.check()
     if Step.PROPERTIES in steps and not clone.options.skip.db_properties:
         apply_properties(clone.store, clone.target, clone.stop)
     if Step.MATVIEWS in steps:

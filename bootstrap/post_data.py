@@ -3,7 +3,7 @@
 Reads the archive and what is built of indexes and constraints. One object that cannot be made, a foreign key with an
 orphan row for example, does not keep the others from being made: every error comes back, and as long as there are
 errors step ``post_data`` is not done. A resumed restore makes only what is not there. Materialized views are refreshed
-elsewhere.
+elsewhere. Foreign keys that are to be validated later are added here, and nothing more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Final
 
 from pgcopydb.bootstrap.addresses import standing
 from pgcopydb.bootstrap.archive import ArchiveEntry
-from pgcopydb.bootstrap.options import RestoreOptions
+from pgcopydb.bootstrap.foreign_keys import add_not_valid, foreign_keys
+from pgcopydb.bootstrap.options import ForeignKeys, RestoreOptions
 from pgcopydb.bootstrap.restore import (
     OWNED_APART,
     drop_owned_apart,
@@ -118,10 +119,8 @@ def _restore(
         missing, conflicts = _missing(store, connection, target, entries, options, stop)
     logger.info("Restoring post-data (%d entries) with %d jobs, pg_restore %s", len(missing), jobs, tools.restore)
     failpoint("post_data.before_restore")
-    first = [entry for entry in missing if entry.kind in _ATTACHED]
-    rest = [entry for entry in missing if entry.kind not in _ATTACHED]
-    restorer = _Restorer(workdir, target, tools, options, stop)
-    errors = restorer.run(first, 1) + restorer.run(rest, jobs)
+    restorer = _Restorer(store, workdir, target, tools, options, stop)
+    errors = restorer.run(missing, jobs)
     if errors and jobs > 1:
         # Jobs write their complaints through each other, and a deadlock between two of them is no fault of the schema.
         logger.log(NOTICE, "What is missing of post-data is restored once more with one job")
@@ -134,6 +133,7 @@ def _restore(
 
 @dataclass(frozen=True, slots=True)
 class _Restorer:
+    store: CatalogStore
     workdir: WorkDir
     target: Endpoint
     tools: Tools
@@ -141,6 +141,23 @@ class _Restorer:
     stop: Stop
 
     def run(self, entries: Sequence[ArchiveEntry], jobs: int) -> list[str]:
+        """What keys and comments refer to comes first, then keys that are to be validated later, then the rest."""
+        first = [entry for entry in entries if entry.kind in _ATTACHED]
+        later = self._validated_later(entries)
+        rest = [entry for entry in entries if entry.kind not in _ATTACHED and entry.address not in later]
+        errors = self._pg_restore(first, 1)
+        if later:
+            with self.target.connect("schema") as connection:
+                errors += add_not_valid(self.store, connection, {oid for _, oid in later})
+        return errors + self._pg_restore(rest, jobs)
+
+    def _validated_later(self, entries: Sequence[ArchiveEntry]) -> set[tuple[int, int]]:
+        if self.options.fk is not ForeignKeys.NOT_VALID_FIRST:
+            return set()
+        keys = {(_CONSTRAINT, key.oid) for key in foreign_keys(self.store)}
+        return keys.intersection(entry.address for entry in entries)
+
+    def _pg_restore(self, entries: Sequence[ArchiveEntry], jobs: int) -> list[str]:
         if not entries:
             return []
         reported = restore(

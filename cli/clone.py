@@ -11,7 +11,7 @@ import click
 import typer
 
 from pgcopydb.apply.replay import OnConflict
-from pgcopydb.bootstrap.options import CopyFormat, FollowOptions
+from pgcopydb.bootstrap.options import CopyFormat, FollowOptions, ForeignKeys
 from pgcopydb.bootstrap.pipeline import run_clone
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.summary import build_summary
@@ -59,6 +59,7 @@ def clone(
     no_role_passwords: o.NoRolePasswords = False,
     skip_vacuum: o.SkipVacuum = False,
     skip_db_properties: o.SkipDbProperties = False,
+    fk: o.ForeignKeysOption = ForeignKeys.VALID,
     copy_format: o.CopyFormatOption = CopyFormat.AUTO,
     use_copy_binary: o.UseCopyBinary = False,
     fail_fast: o.FailFast = False,
@@ -109,7 +110,7 @@ def clone(
                 min_free=min_free,
             ),
         )
-        migration = Migration(following, chosen, endpos) if follow else None
+        migration = Migration(following, chosen, endpos, settings.jobs.restore) if follow else None
         if migration is not None:
             stack.enter_context(migration.running(restart=restart))
         with watching(workdir):

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from pgcopydb.bootstrap.beside import PositionedSnapshot
+from pgcopydb.bootstrap.foreign_keys import validated_beside
 from pgcopydb.bootstrap.snapshot import offered_snapshot
 from pgcopydb.cli import stages
 from pgcopydb.daemon.progress import Progress
@@ -33,6 +34,7 @@ class Migration:
     following: stages.Following
     options: StreamOptions
     endpos: Lsn | None
+    restore_jobs: int
     _stream: Stream | None = None
     _supervisor: Supervisor | None = None
     _session: ReplicationSession | None = field(default=None, repr=False)
@@ -127,8 +129,9 @@ class Migration:
         stages.allow_apply(following, self._stream, apply=True)
         logger.info("The copy is complete: applying changes")
         stages.warn_of_unpublished(following, self._stream)
-        stages.wait(following, self._stream, self._supervisor)
-        stages.finish(following, self._stream, self._supervisor, sequences=True)
+        with validated_beside(following.workdir, following.target, self.restore_jobs, following.stop):
+            stages.wait(following, self._stream, self._supervisor)
+            stages.finish(following, self._stream, self._supervisor, sequences=True)
 
     def _make(self) -> Stream:
         following = self.following

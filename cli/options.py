@@ -13,7 +13,7 @@ import click
 import typer
 
 from pgcopydb.apply.replay import OnConflict
-from pgcopydb.bootstrap.options import CopyFormat
+from pgcopydb.bootstrap.options import CopyFormat, ForeignKeys
 from pgcopydb.daemon.plugins import PluginChoice
 from pgcopydb.postgres.conninfo import SECRETS, ConnInfo, Side
 from pgcopydb.postgres.filters import FilterRules, Section, parse_filters
@@ -294,6 +294,16 @@ NoRolePasswords = Annotated[
 ]
 SkipCollations = Annotated[
     bool, typer.Option("--skip-collations", "-l", help="Leave out collations.", rich_help_panel=_WHAT)
+]
+ForeignKeysOption = Annotated[
+    ForeignKeys,
+    typer.Option(
+        "--fk",
+        envvar="PGCOPYDB_FK",
+        help="not-valid-first adds foreign keys without looking at the rows that are there, and validates them "
+        "afterwards, --restore-jobs at once; with --follow while changes are applied already.",
+        rich_help_panel=_RUN,
+    ),
 ]
 SkipVacuum = Annotated[
     bool,

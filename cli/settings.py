@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, Jobs, RestoreOptions, Roles, Skip, Split
+from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, ForeignKeys, Jobs, RestoreOptions, Roles, Skip, Split
 from pgcopydb.cli.options import filters_of
 from pgcopydb.runtime.errors import UsageError
 
@@ -28,7 +28,8 @@ def clone_options(values: Mapping[str, Any]) -> CloneOptions:
             get("estimate_table_sizes", False),
         ),
         restore=RestoreOptions(
-            **{name: get(name, False) for name in RestoreOptions.__dataclass_fields__},
+            **{name: get(name, False) for name in RestoreOptions.__dataclass_fields__ if name != "fk"},
+            fk=ForeignKeys(get("fk", ForeignKeys.VALID)),
         ),
         skip=Skip(
             get("skip_large_objects", False),

@@ -14,7 +14,7 @@ import typer
 
 from pgcopydb.bootstrap.archive import parse_list
 from pgcopydb.bootstrap.one_side import dump_one, restore_sections
-from pgcopydb.bootstrap.options import CopyFormat, Step
+from pgcopydb.bootstrap.options import CopyFormat, ForeignKeys, Step
 from pgcopydb.bootstrap.pipeline import run_clone
 from pgcopydb.bootstrap.restore import SECTIONS, read_entries
 from pgcopydb.bootstrap.roles import dump_roles, restore_roles
@@ -87,6 +87,7 @@ def _command(steps: Collection[Step], text: str) -> Copy:
         skip_collations: o.SkipCollations = False,
         filters: o.Filters = None,
         skip_vacuum: o.SkipVacuum = False,
+        fk: o.ForeignKeysOption = ForeignKeys.VALID,
         copy_format: o.CopyFormatOption = CopyFormat.AUTO,
         use_copy_binary: o.UseCopyBinary = False,
         fail_fast: o.FailFast = False,
@@ -221,6 +222,7 @@ def _restore(steps: tuple[Step, ...], text: str) -> Copy:
         skip_extensions: o.SkipExtensions = False,
         skip_ext_comments: o.SkipExtComments = False,
         skip_collations: o.SkipCollations = False,
+        fk: o.ForeignKeysOption = ForeignKeys.VALID,
         resume: o.ResumeAnyway = False,
         verbose: o.Verbose = 0,
         notice: o.Notice = False,

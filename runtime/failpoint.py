@@ -42,6 +42,8 @@ NAMES: Final = frozenset(
         "properties.after_set",
         "post_data.before_restore",
         "post_data.after_restore",
+        "foreign_keys.after_add",
+        "foreign_keys.after_validate",
         "matviews.after_refresh",
         "summary.before_write",
         "stream.before_slot",

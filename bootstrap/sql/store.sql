@@ -110,6 +110,16 @@ CREATE TABLE built_constraint (
 );
 CREATE INDEX built_constraint_table ON built_constraint (table_oid);
 
+CREATE TABLE foreign_key (
+    -- Keys that may be added first and validated later; what is valid, the target says.
+    oid integer PRIMARY KEY,
+    schema text NOT NULL,
+    table_name text NOT NULL,
+    name text NOT NULL,
+    definition text NOT NULL,
+    pages integer NOT NULL              -- of the table, on the source
+);
+
 CREATE TABLE partitioned_table (
     oid integer PRIMARY KEY,
     schema text NOT NULL,
