@@ -24,7 +24,7 @@ from pgcopydb.bootstrap.restore import (
     read_entries,
     restore,
 )
-from pgcopydb.bootstrap.script import run_script, script_of
+from pgcopydb.bootstrap.script import grants_of_others, run_script, script_of
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.postgres.binaries import TRANSACTION_TIMEOUT_SINCE, Tools
 from pgcopydb.postgres.classify import server_errors
@@ -72,7 +72,11 @@ def restore_pre_data(
         _create_public(store, connection)
         failpoint("pre_data.before_restore")
         clean = ["--clean", "--if-exists"] if there or options.drop_if_exists else []
-        errors = _run(workdir, target, tools, entries, [*option_flags(options), *clean], stop)
+        flags = [*option_flags(options), *clean]
+        if options.no_acl or connection.info.parameter_status("is_superuser") == "on":
+            errors = _run(workdir, target, tools, entries, flags, stop)
+        else:
+            errors = _run_as_member(workdir, target, tools, entries, flags, stop)
         if errors:
             raise _failure(errors)
         failpoint("pre_data.after_restore")
@@ -192,6 +196,19 @@ def _drop_before(store: CatalogStore, connection: Connection, post_data: list[Ar
         stop.check()
         with server_errors(Side.TARGET, "dropping tables on the target"):
             connection.execute(f"DROP TABLE IF EXISTS {', '.join(names[start : start + _DROP_BATCH])} CASCADE".encode())
+
+
+def _run_as_member(
+    workdir: WorkDir, target: Endpoint, tools: Tools, entries: list[ArchiveEntry], flags: list[str], stop: Stop
+) -> list[RestoreError]:
+    """Rights come last in any case; this role cannot be others, it can only act as them."""
+    grants = [entry for entry in entries if entry.kind == "ACL"]
+    with grants_of_others(workdir, tools, grants, flags, stop) as script:
+        if script is None:
+            return _run(workdir, target, tools, entries, flags, stop)
+        others = [entry for entry in entries if entry.kind != "ACL"]
+        errors = _run(workdir, target, tools, others, flags, stop)
+        return errors or run_script(script, target, tools, one_transaction=True, stop=stop)
 
 
 def _run(

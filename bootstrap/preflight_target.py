@@ -27,7 +27,8 @@ class Needs:
 
     tables: list[Name]
     schemas: list[str]
-    roles: list[str]
+    roles: dict[str, bool]
+    """Whether the one who restores has to act as it."""
     extensions: list[tuple[str, str, str]]
     tablespaces: list[str]
     locale: tuple[str, str, str]
@@ -42,7 +43,7 @@ def read_needs(source: Connection, selection: Selection) -> Needs:
     return Needs(
         tables=[name for name in tables if selection.keeps(name)],
         schemas=[row[0] for row in source.execute(query("namespaces")).fetchall() if row[0] not in selection.schemas],
-        roles=[row[0] for row in source.execute(query("foreign_roles")).fetchall()],
+        roles={row[0]: row[1] for row in source.execute(query("foreign_roles")).fetchall()},
         extensions=[
             (row[1], row[2], row[3])
             for row in source.execute(query("extensions")).fetchall()
@@ -120,10 +121,10 @@ def _roles(connection: Connection, facts: ServerFacts, needs: Needs, options: Cl
     if (options.restore.no_owner and options.restore.no_acl) or options.roles is not Roles.NO:
         return
     rows = connection.execute(
-        "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", (needs.roles,)
+        "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", (list(needs.roles),)
     ).fetchall()
     there = {row[0] for row in rows}
-    for role in needs.roles:
+    for role, acts in needs.roles.items():
         if role not in there:
             yield Finding(
                 Severity.ERROR,
@@ -132,12 +133,16 @@ def _roles(connection: Connection, facts: ServerFacts, needs: Needs, options: Cl
                 "owns or is granted something on the source, and does not exist here (or use --no-owner --no-acl)",
                 f"CREATE ROLE {quote_ident(role)};",
             )
-        elif not options.restore.no_owner and _attempt(connection, f"SET LOCAL ROLE {quote_ident(role)}") is not None:
+        elif (
+            acts
+            and not options.restore.no_owner
+            and _attempt(connection, f"SET LOCAL ROLE {quote_ident(role)}") is not None
+        ):
             yield Finding(
                 Severity.ERROR,
                 Side.TARGET,
                 f"role {role}",
-                f"{facts.user} cannot make it the owner of anything (or use --no-owner)",
+                f"{facts.user} can neither make it the owner of anything nor act as it (or use --no-owner --no-acl)",
                 f"GRANT {quote_ident(role)} TO {quote_ident(facts.user)};",
             )
 

@@ -1,9 +1,14 @@
-"""Restore through a script that psql runs, without the statements that only the source's own release understands.
+"""Restore through a script that psql runs, where pg_restore's own statements would be refused.
+
+An archive cannot be edited; the script that pg_restore makes of it can.
 
 Some releases of the server keep a version number of a column among its options (``pg_attver``). Their own pg_dump
 hides it, another one prints ``ALTER TABLE … ALTER COLUMN … SET (pg_attver=…)`` inside a table's entry, which every
-server rejects, and with it the table. An archive cannot be edited; the script that pg_restore makes of it can. Needed
-only where ``Tools.knows_source`` is false. The script is removed: a user mapping in it may hold a password.
+server rejects, and with it the table. Needed only where ``Tools.knows_source`` is false. Such a script is removed: a
+user mapping in it may hold a password.
+
+Rights that somebody passed on are granted again by the same role: pg_dump has the session be that role, which is for
+superusers; a member may act as it (``SET ROLE``).
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ _SET_OPTIONS: Final = re.compile(rb"(ALTER (?:FOREIGN )?TABLE .* ALTER COLUMN .*
 _VERSION: Final = re.compile(rb"\s*pg_attver=\d+\s*")
 _ENTRY_TITLE: Final = b"-- Name: "
 _TRANSACTION_TIMEOUT: Final = b"SET transaction_timeout = 0;"
+_AUTHORIZATION: Final = re.compile(rb"(SET|RESET) SESSION AUTHORIZATION\b(.*;\s*)")
 _EXCERPT: Final = re.compile(r"LINE \d+: ")
 
 
@@ -64,25 +70,60 @@ def script_of(
         return
     write_list(entries, listed)
     try:
-        result = run_child(
-            [
-                tools.restore.program("pg_restore"),
-                f"--use-list={listed}",
-                *flags,
-                f"--file={original}",
-                str(workdir.schema_dump),
-            ],
-            environment=dict(os.environ),
-            stop=stop,
-            what="writing the schema as a script",
-        )
-        if result.returncode != 0:
-            raise BinaryError(f"pg_restore could not write the schema as a script: {last_words(result.errors)}")
+        _write_original(workdir, tools, listed, flags, original, stop)
         with disk_errors(script, "writing"):
             yield script if _write(original, script, tools) else None
     finally:
         original.unlink(missing_ok=True)
         script.unlink(missing_ok=True)
+
+
+@contextmanager
+def grants_of_others(
+    workdir: WorkDir, tools: Tools, entries: Sequence[ArchiveEntry], flags: Sequence[str], stop: Stop
+) -> Iterator[Path | None]:
+    """A script that grants what these entries, of kind ACL, grant; none where all of it comes from the owners."""
+    listed = workdir.restore_list("grants")
+    original, script = listed.with_name("grants.sql"), listed.with_name("rewritten-grants.sql")
+    write_list(entries, listed)
+    try:
+        _write_original(workdir, tools, listed, flags, original, stop)
+        with disk_errors(script, "writing"):
+            yield script if _write_as_roles(original, script, tools) else None
+    finally:
+        original.unlink(missing_ok=True)
+        script.unlink(missing_ok=True)
+
+
+def _write_as_roles(original: Path, script: Path, tools: Tools) -> bool:
+    with original.open("rb") as lines:
+        if not any(_AUTHORIZATION.fullmatch(line) for line in lines):
+            return False
+        lines.seek(0)
+        with script.open("wb") as target:
+            for line in rewrite(lines, drop_transaction_timeout=tools.restore_too_new):
+                said = _AUTHORIZATION.fullmatch(line)
+                target.write(line if said is None else said[1] + b" ROLE" + said[2])
+    return True
+
+
+def _write_original(
+    workdir: WorkDir, tools: Tools, listed: Path, flags: Sequence[str], original: Path, stop: Stop
+) -> None:
+    result = run_child(
+        [
+            tools.restore.program("pg_restore"),
+            f"--use-list={listed}",
+            *flags,
+            f"--file={original}",
+            str(workdir.schema_dump),
+        ],
+        environment=dict(os.environ),
+        stop=stop,
+        what="writing the schema as a script",
+    )
+    if result.returncode != 0:
+        raise BinaryError(f"pg_restore could not write the schema as a script: {last_words(result.errors)}")
 
 
 def _write(original: Path, script: Path, tools: Tools) -> bool:
