@@ -8,7 +8,8 @@ one worker.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
@@ -27,12 +28,15 @@ from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.copy_stream import is_plain
 from pgcopydb.postgres.names import Name
+from pgcopydb.runtime.errors import TargetError
 from pgcopydb.runtime.logs import NOTICE
 from pgcopydb.runtime.stop import Stop
 
 logger = logging.getLogger(__name__)
 
 _WORTH_BINARY: Final = 1 << 20
+_MAY_READ_OTHERS: Final = frozenset({"23514", "P0001"})
+"""``check_violation`` and ``raise_exception``: what a constraint says whose function reads another table."""
 
 
 class _Emptied(Enum):
@@ -41,6 +45,24 @@ class _Emptied(Enum):
     BY_TRUNCATE = auto()
     BY_DELETE = auto()
     NOT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A part that did not meet a constraint: perhaps because a table is not filled yet that the constraint reads."""
+
+    job: CopyJob
+    error: TargetError
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One pass over what is not copied: all of it or what the one before was refused; what it leaves to another one."""
+
+    again: Sequence[Refused] = ()
+    refused: list[Refused] = field(default_factory=list)
+    rewritten: list[TableRewritten] | None = None
+    """None: a table that this snapshot cannot read any more is a failure."""
 
 
 def start_copy(
@@ -52,14 +74,11 @@ def start_copy(
     options: CloneOptions,
     activity: Activity,
     on_copied: Callable[[int], None],
-    on_rewritten: Callable[[TableRewritten], None] | None,
+    this: Round,
     failures: Failures,
     stop: Stop,
 ) -> WorkerPool[CopySession, CopyJob]:
-    """Queue all that is not done and start the workers; the caller drains the pool.
-
-    A table that this snapshot cannot read any more is a failure, unless ``on_rewritten`` is there to be told.
-    """
+    """Queue all that is not done and start the workers; the caller drains the pool."""
     emptied = _prepare_target(store, target, snapshot, stop)
     schema_was_there = Step.PRE_DATA not in options.steps
 
@@ -77,9 +96,14 @@ def start_copy(
         try:
             complete = copy_part(session, job, store, activity, stop)
         except TableRewritten as error:
-            if on_rewritten is None:
+            if this.rewritten is None:
                 raise
-            on_rewritten(error)
+            this.rewritten.append(error)
+            return
+        except TargetError as error:
+            if error.sqlstate not in _MAY_READ_OTHERS:
+                raise
+            this.refused.append(Refused(job, error))
             return
         if complete:
             on_copied(job.oid)
@@ -97,19 +121,21 @@ def start_copy(
         # The last part of a split table may have been found committed just now.
         if mark_copied(store, row["oid"]):
             on_copied(row["oid"])
-    for row in _unfinished(store):
+    for row in _unfinished(store, this.again):
         job = _job(store, row, options.copy_format, emptied)
         pool.submit(job, cost=job.bytes_estimate)
     return pool
 
 
-def _unfinished(store: CatalogStore) -> list[Row]:
-    return store.rows(
+def _unfinished(store: CatalogStore, again: Sequence[Refused]) -> list[Row]:
+    rows = store.rows(
         "SELECT t.oid, t.schema, t.name, t.via_schema, t.via_name, t.filenode, t.part_key,"
         " p.part, p.parts, p.kind, p.lower, p.upper, p.bytes_estimate"
         " FROM copy_part p JOIN copied_table t ON t.oid = p.table_oid"
         " WHERE p.state NOT IN ('done', 'gone') ORDER BY p.bytes_estimate DESC, t.oid, p.part"
     )
+    wanted = {(each.job.oid, each.job.part) for each in again}
+    return [row for row in rows if not wanted or (row["oid"], row["part"]) in wanted]
 
 
 def _job(store: CatalogStore, row: Row, copy_format: CopyFormat, emptied: Callable[[int], _Emptied]) -> CopyJob:

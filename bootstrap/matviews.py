@@ -3,7 +3,8 @@
 pg_restore would refresh them one by one under an empty search_path; here each is refreshed as a session of this
 database would, several at once where they do not depend on each other. One that fails does not keep the others from
 being refreshed; what reads it fails too, and says that it has not been populated. Step ``matviews``, marked done when
-all that hold rows on the source hold rows on the target.
+all that hold rows on the source hold rows on the target. ``refresh_after_rows`` is for rows that come after the schema,
+in a command of their own.
 """
 
 from __future__ import annotations
@@ -75,18 +76,37 @@ def _read_stamps(connection: Connection) -> dict[str, str]:
     return {str(oid): f"{stamp} {populated}" for oid, stamp, populated in rows if populated}
 
 
+def refresh_after_rows(store: CatalogStore, target: Endpoint, jobs: int, failures: Failures, stop: Stop) -> None:
+    """Refresh, whatever was refreshed before; one that a schema of other origin does not have is passed over."""
+    if store.step_done("pre_data") and not store.step_done("post_data"):
+        # A view that pg_dump had to cut gets its query in post-data: what reads it is refreshed behind that.
+        return
+    rows = store.rows("SELECT oid, schema, name FROM matview WHERE populated")
+    names = [Name(row["schema"], row["name"]).sql for row in rows]
+    with target.connect_patiently("matviews", stop) as connection, server_errors(Side.TARGET, "finding matviews"):
+        found = connection.execute(
+            "SELECT n FROM unnest(%s::text[]) WITH ORDINALITY AS t (name, n) WHERE to_regclass(name) IS NULL", (names,)
+        ).fetchall()
+    with store.transaction():
+        store.execute("UPDATE matview SET state = 'pending'")
+        store.executemany("UPDATE matview SET state = 'gone' WHERE oid = ?", [(rows[n - 1]["oid"],) for (n,) in found])
+        store.execute("DELETE FROM step WHERE name = 'matviews'")
+    refresh_matviews(store, target, jobs, failures, stop)
+
+
 def refresh_matviews(store: CatalogStore, target: Endpoint, jobs: int, failures: Failures, stop: Stop) -> None:
     """Refresh those that hold rows on the source; one that was ``WITH NO DATA`` there stays so."""
     if store.step_done("matviews"):
         return
     started = time.time()
-    for row in store.rows("SELECT DISTINCT level FROM matview WHERE populated AND state <> 'done' ORDER BY level"):
+    for row in store.rows("SELECT DISTINCT level FROM matview WHERE populated AND state = 'pending' ORDER BY level"):
         _refresh_level(store, target, row["level"], jobs, failures, stop)
-    if store.value("SELECT count(*) FROM matview WHERE populated AND state <> 'done'") == 0:
+    if store.value("SELECT count(*) FROM matview WHERE populated AND state = 'pending'") == 0:
         store.execute(
             "INSERT OR REPLACE INTO step (name, started, finished) VALUES ('matviews', ?, ?)", (started, time.time())
         )
-        logger.info("Refreshed %d materialized views", store.value("SELECT count(*) FROM matview WHERE populated"))
+        refreshed = store.value("SELECT count(*) FROM matview WHERE populated AND state = 'done'")
+        logger.info("Refreshed %d materialized views", refreshed)
 
 
 def _refresh_level(
@@ -106,7 +126,7 @@ def _refresh_level(
     if stop.mode is not StopMode.RUN:
         return
     pending = store.rows(
-        "SELECT oid, schema, name FROM matview WHERE populated AND state <> 'done' AND level = ?", (level,)
+        "SELECT oid, schema, name FROM matview WHERE populated AND state = 'pending' AND level = ?", (level,)
     )
     pool = WorkerPool(
         "matview",

@@ -15,9 +15,11 @@ from pgcopydb.bootstrap.catalog import fetch_catalog
 from pgcopydb.bootstrap.copy_plan import plan_parts
 from pgcopydb.bootstrap.filtering import rules_of_run
 from pgcopydb.bootstrap.foreign_keys import validate
+from pgcopydb.bootstrap.matviews import refresh_matviews
 from pgcopydb.bootstrap.options import CloneOptions, Step
 from pgcopydb.bootstrap.post_data import restore_post_data
 from pgcopydb.bootstrap.pre_data import restore_pre_data
+from pgcopydb.bootstrap.properties import apply_properties
 from pgcopydb.bootstrap.run_state import check_identity, end_leftovers, open_store, remember_version, source_version
 from pgcopydb.bootstrap.schema_dump import dump_schema
 from pgcopydb.bootstrap.snapshot_choice import needs_snapshot, take_snapshot
@@ -68,7 +70,8 @@ def restore_sections(
 ) -> None:
     """``restore schema``, ``restore pre-data``, ``restore post-data``: what of these was not restored before.
 
-    Raises ``PartialFailure`` when objects of post-data could not be made.
+    With post-data come the settings of the database, and materialized views are refreshed. Raises ``PartialFailure``
+    when objects of post-data could not be made, or views not be refreshed.
     """
     if not workdir.exists():
         raise _nothing_dumped(workdir)
@@ -85,14 +88,18 @@ def restore_sections(
             raise StateError(
                 f"pre-data of {workdir.top} is not restored yet", hint="`pgcopydb restore pre-data` comes first."
             )
-        problems = restore_post_data(store, workdir, endpoint, tools, options.restore, options.jobs.restore, stop)
+        jobs = options.jobs.restore
+        problems = restore_post_data(store, workdir, endpoint, tools, options.restore, jobs, stop)
+        for problem in problems[:_FAILED]:
+            logger.error("post-data: %s", problem)
+        if not options.skip.db_properties:
+            apply_properties(store, endpoint, stop)
         failures = Failures(stop, fail_fast=False)
-        validate(store, endpoint, options.jobs.restore, failures, stop)
+        validate(store, endpoint, jobs, failures, stop)
+        refresh_matviews(store, endpoint, jobs, failures, stop)
         stop.check()
         problems += [f"{failure.what}: {failure.error}" for failure in failures.all]
     if problems:
-        for problem in problems[:_FAILED]:
-            logger.error("post-data: %s", problem)
         raise PartialFailure(
             f"{len(problems)} objects of post-data could not be restored, the first: {problems[0]}",
             hint="Mend the causes and run the same command again: what is done is kept.",

@@ -18,14 +18,14 @@ from pgcopydb.bootstrap.activity import Activity
 from pgcopydb.bootstrap.beside import ChangesBeside, tables_read_later
 from pgcopydb.bootstrap.catalog import fetch_catalog
 from pgcopydb.bootstrap.copy_plan import plan_parts
-from pgcopydb.bootstrap.copy_queue import start_copy
+from pgcopydb.bootstrap.copy_queue import Refused, Round, start_copy
 from pgcopydb.bootstrap.copy_table import TableRewritten, mark_copied
 from pgcopydb.bootstrap.extension_data import copy_extension_data, create_extensions
 from pgcopydb.bootstrap.filtering import resolve, rules_of_run
 from pgcopydb.bootstrap.foreign_keys import validate
 from pgcopydb.bootstrap.index_queue import IndexQueue, build_settings
 from pgcopydb.bootstrap.large_objects import copy_large_objects
-from pgcopydb.bootstrap.matviews import refresh_matviews
+from pgcopydb.bootstrap.matviews import refresh_after_rows, refresh_matviews
 from pgcopydb.bootstrap.options import EVERY_STEP, CloneOptions, Roles, Step
 from pgcopydb.bootstrap.post_data import restore_post_data
 from pgcopydb.bootstrap.pre_data import restore_pre_data
@@ -205,21 +205,39 @@ def _read_rows(clone: Clone, held: HeldSnapshot, indexes: IndexQueue, activity: 
 def _read_tables(
     clone: Clone, snapshot: ReadUnder, indexes: IndexQueue, activity: Activity, *, again: bool
 ) -> Sequence[TableRewritten]:
-    """Those that this snapshot could not read; failures, unless they are tried ``again``."""
+    """Those that this snapshot could not read; failures, unless they are tried ``again``.
+
+    What a constraint refuses is tried again when the other tables are in, as long as that helps.
+    """
     rewritten: list[TableRewritten] = []
-    start_copy(
-        clone.store,
-        clone.source,
-        clone.target,
-        snapshot,
-        options=clone.options,
-        activity=activity,
-        on_copied=indexes.add_table,
-        on_rewritten=rewritten.append if again else None,
-        failures=clone.failures,
-        stop=clone.stop,
-    ).drain()
-    return rewritten
+    tried: Sequence[Refused] = ()
+    while True:
+        this = Round(tried, rewritten=rewritten if again else None)
+        start_copy(
+            clone.store,
+            clone.source,
+            clone.target,
+            snapshot,
+            options=clone.options,
+            activity=activity,
+            on_copied=indexes.add_table,
+            this=this,
+            failures=clone.failures,
+            stop=clone.stop,
+        ).drain()
+        refused = this.refused
+        if not refused or clone.stop.mode is not StopMode.RUN:
+            return rewritten
+        if len(refused) == len(tried):
+            for each in refused:
+                clone.failures.add(str(each.job), each.error)
+            return rewritten
+        tried = refused
+        logger.info(
+            "%d tables or parts of them are tried again now that the others are in, the first because: %s",
+            len(refused),
+            refused[0].error,
+        )
 
 
 def _read_rewritten(clone: Clone, rewritten: Sequence[TableRewritten], indexes: IndexQueue, activity: Activity) -> None:
@@ -294,7 +312,8 @@ def _finish(clone: Clone) -> None:
     if Step.PROPERTIES in steps and not clone.options.skip.db_properties:
         apply_properties(clone.store, clone.target, clone.stop)
     if Step.MATVIEWS in steps:
-        refresh_matviews(clone.store, clone.target, clone.options.jobs.tables, clone.failures, clone.stop)
+        refresh = refresh_matviews if steps == EVERY_STEP or Step.POST_DATA in steps else refresh_after_rows
+        refresh(clone.store, clone.target, clone.options.jobs.tables, clone.failures, clone.stop)
         clone.stop.check()
 
 

@@ -37,13 +37,13 @@ Copy = Callable[..., None]
 _DATA: Final = frozenset(
     {
         *(Step.EXTENSION_DATA, Step.TABLE_DATA, Step.LARGE_OBJECTS),
-        *(Step.INDEXES, Step.CONSTRAINTS, Step.VACUUM, Step.SEQUENCES),
+        *(Step.INDEXES, Step.CONSTRAINTS, Step.VACUUM, Step.SEQUENCES, Step.MATVIEWS),
     }
 )
 _STEPS: Final[dict[str, tuple[Collection[Step], str]]] = {
     "schema": (
-        {Step.DUMP, Step.PRE_DATA, Step.POST_DATA},
-        "Copy the schema: dump it, restore pre-data, restore post-data.",
+        {Step.DUMP, Step.PRE_DATA, Step.POST_DATA, Step.PROPERTIES, Step.MATVIEWS},
+        "Copy the schema: dump it, restore pre-data, restore post-data, settings of the database.",
     ),
     "data": (
         _DATA,
@@ -85,6 +85,7 @@ def _command(steps: Collection[Step], text: str) -> Copy:
         skip_extensions: o.SkipExtensions = False,
         skip_ext_comments: o.SkipExtComments = False,
         skip_collations: o.SkipCollations = False,
+        skip_db_properties: o.SkipDbProperties = False,
         filters: o.Filters = None,
         skip_vacuum: o.SkipVacuum = False,
         fk: o.ForeignKeysOption = ForeignKeys.VALID,
@@ -223,6 +224,7 @@ def _restore(steps: tuple[Step, ...], text: str) -> Copy:
         skip_ext_comments: o.SkipExtComments = False,
         skip_collations: o.SkipCollations = False,
         fk: o.ForeignKeysOption = ForeignKeys.VALID,
+        skip_db_properties: o.SkipDbProperties = False,
         resume: o.ResumeAnyway = False,
         verbose: o.Verbose = 0,
         notice: o.Notice = False,

@@ -48,8 +48,6 @@ def test_schema_then_data(steps: Steps, pair: DbPair) -> None:
     assert pair.target.fetch("SELECT count(*) FROM app.shared") == [(0,)]
     pair.target.execute("INSERT INTO app.customer VALUES (1, 'was there', 'sad'); INSERT INTO app.orders VALUES (1, 1)")
     steps("copy", "data")
-    for view in ("app.totals", "app.grand"):
-        pair.target.execute(f"REFRESH MATERIALIZED VIEW {view}")
     assert_same_content(pair.source.dsn, pair.target.dsn)
 
 
@@ -99,9 +97,9 @@ def test_a_schema_that_came_another_way(steps: Steps, pair: DbPair, tmp_path: Pa
         check=True,
         capture_output=True,
     )
+    pair.target.execute("DROP MATERIALIZED VIEW app.grand")
     steps("copy", "data")
-    for view in ("app.totals", "app.grand"):
-        pair.target.execute(f"REFRESH MATERIALIZED VIEW {view}")
+    pair.source.execute("DROP MATERIALIZED VIEW app.grand")
     assert_same_content(pair.source.dsn, pair.target.dsn)
 
 
