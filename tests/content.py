@@ -283,7 +283,8 @@ def _dump(pg_dump: Path, dsn: str, options: Sequence[str]) -> bytes:
 def _run(argv: Sequence[str | Path], dsn: str, stdin: bytes = b"") -> bytes:
     parts = {name: str(value) for name, value in conninfo.conninfo_to_dict(dsn).items() if value is not None}
     password = parts.pop("password", None)
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+    # pg_dump sets all that decides what a value looks like but the time zone, of which bounds of partitions tell.
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "PGTZ": "UTC"}
     if password is not None:
         environment["PGPASSWORD"] = password
     done = subprocess.run(

@@ -44,12 +44,12 @@ _FEATURES: Final = {
 }
 
 
-def load_zoo(database: Database, target: Database | None = None, *, extras: tuple[str, ...] = ()) -> list[str]:
-    """Load what ``database``, and ``target`` if there is one, can hold; return the names of the files loaded.
+def load_zoo(database: Database, *targets: Database, extras: tuple[str, ...] = ()) -> list[str]:
+    """Load what ``database``, and every one of the ``targets``, can hold; return the names of the files loaded.
 
-    The target gets the roles and nothing else. ``extras`` are names out of ``EXTRAS``.
+    The targets get the roles and nothing else. ``extras`` are names out of ``EXTRAS``.
     """
-    databases = [database] if target is None else [database, target]
+    databases = [database, *targets]
     for each in databases:
         create_roles(each.cluster)
     loaded = []
