@@ -106,9 +106,9 @@ class Stage:
                         self._feed(transformer, catalogs, line) for line in self._lines()
                     )
                     self._flush()
+                    self.heart.at(self.position, self.transactions)
                     if self.reached:
                         break
-                    self.heart.at(self.position, self.transactions)
                     self.heart.beat()
                     wait_for_any([watch.fileno(), self.sentinel.fileno(), self.stop.fileno()], BEAT_SECONDS)
             finally:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import Any, Final
 
-from pgcopydb.bootstrap.options import CloneOptions
+from pgcopydb.bootstrap.options import CloneOptions, Step
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 _LEFTOVER_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.2
 _SOURCE_VERSION: Final = "source_version"
+_BEGUN: Final = """
+SELECT count(*) FROM copy_part JOIN copied_table ON oid = table_oid WHERE with_rows AND state <> 'pending'
+"""
 
 
 def open_store(workdir: WorkDir, options: CloneOptions) -> CatalogStore:
@@ -59,7 +62,10 @@ def _begun(workdir: WorkDir) -> bool:
 
 
 def check_identity(store: CatalogStore, facts: Mapping[Side, ServerFacts], options: CloneOptions | None) -> None:
-    """Refuse a work directory of other databases, or one whose tables were divided by rules other than the options'."""
+    """Refuse a work directory of other databases, or one whose tables are copied by rules other than the options'.
+
+    As long as no row is copied they may be divided by other rules: what dumps and what restores says nothing of that.
+    """
     for side, server in facts.items():
         stored: dict[str, Any] | None = store.setting(side)
         identity = server.identity()
@@ -70,13 +76,16 @@ def check_identity(store: CatalogStore, facts: Mapping[Side, ServerFacts], optio
                 f"the work directory belongs to another {side}: {_where(stored)}, not {_where(identity)}",
                 hint="Use that connection string, choose another --dir, or discard the earlier run with --restart.",
             )
-    if options is None:
+    if options is None or Step.TABLE_DATA not in options.steps:
         return
     split = {"larger_than": options.split.larger_than, "max_parts": options.split.max_parts}
     stored = store.setting("split")
-    if stored is None:
+    if stored == split:
+        return
+    if not store.value(_BEGUN):
+        store.execute("DELETE FROM copy_part")
         store.set_setting("split", split)
-    elif stored != split:
+    elif stored is not None:
         raise StateError(
             f"the earlier run divided its tables by other rules: {stored['larger_than']} bytes,"
             f" at most {stored['max_parts'] or 'any number of'} parts",

@@ -72,6 +72,7 @@ def test_each_step_by_itself_under_a_held_snapshot(steps: Steps, pair: DbPair, p
     assert pair.target.fetch("SELECT count(*) FROM app.log") == [(400,)]
     assert pair.target.fetch("SELECT FROM app.shared WHERE id = 9001") == []
     assert relations(pair.source) == relations(pair.target)
+    assert pair.target.fetch("SELECT sum FROM app.grand") == [(500,)]
     # A clone of the same work directory has nothing to read.
     pair.source.execute("INSERT INTO app.log SELECT * FROM app.log_1 WHERE false")
     assert pair.target.fetch("SELECT lo_get(4711)") == [(b"large",)]
@@ -85,6 +86,14 @@ def test_data_under_another_snapshot_is_refused(steps: Steps, pair: DbPair) -> N
     assert "--not-consistent" in refused.stderr
     steps("copy", "table-data", "--not-consistent")
     assert pair.target.fetch("SELECT t FROM app.shared WHERE id = 9001") == [("later",)]
+
+
+def test_how_tables_are_divided_is_for_those_who_copy_them_to_say(steps: Steps) -> None:
+    steps("copy", "schema")
+    steps("copy", "table-data", "--split-tables-larger-than", "8kB", "--split-max-parts", "2")
+    refused = steps("copy", "table-data", check=False)
+    assert (refused.returncode, "divided its tables by other rules: 8192 bytes" in refused.stderr) == (3, True)
+    steps("copy", "indexes")
 
 
 def test_a_schema_that_came_another_way(steps: Steps, pair: DbPair, tmp_path: Path) -> None:
