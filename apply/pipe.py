@@ -1,17 +1,20 @@
 """Stages without files: lines come from a pipe and go to one, so that a shell can put them together.
 
-``transform_pipe`` reads the lines of change files and writes those of SQL files. ``apply_pipe`` reads the latter; the
-target's own progress tells what it has already, so that nothing is applied twice, whatever is fed in. When they return
-the input has ended; a transaction whose end did not come was not applied.
+``transform_pipe`` reads the lines of change files and writes those of SQL files. ``print_statements`` shows these.
+``apply_pipe`` reads them; the target's own progress tells what it has already, so that nothing is applied twice,
+whatever is fed in. When they return the input has ended; a transaction whose end did not come was not applied.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Final
 
 from pgcopydb.apply.catalog import Catalogs
@@ -21,10 +24,12 @@ from pgcopydb.apply.replay import Counts, OnConflict, Replay
 from pgcopydb.apply.sql_lines import Mark, MarkLine, misplaced, read_mark
 from pgcopydb.apply.sql_reader import Position, Transaction
 from pgcopydb.apply.transform import Transformer, describe
+from pgcopydb.daemon.change_file import PARTIAL, SQL
 from pgcopydb.daemon.plugins import Plugin
 from pgcopydb.daemon.progress import Progress
 from pgcopydb.postgres.connect import Connection, hang_up
 from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.runtime.durable import disk_errors
 from pgcopydb.runtime.errors import CorruptState, PgcopydbError, StateError, TargetError
 from pgcopydb.runtime.stop import Stop
 from pgcopydb.runtime.watch import wait_for_any
@@ -54,6 +59,17 @@ def transform_pipe(
         if line.action in "CKER":
             sink.flush()
     sink.flush()
+
+
+def print_statements(folder: Path, name: str | None, sink: IO[bytes]) -> None:
+    """The SQL files of a work directory behind each other, or one file; from stdin for -."""
+    if name == "-":
+        shutil.copyfileobj(sys.stdin.buffer, sink)
+        return
+    files = sorted([*folder.glob(f"*{SQL}"), *folder.glob(f"*{SQL}{PARTIAL}")]) if name is None else [Path(name)]
+    for path in files:
+        with disk_errors(path, "reading"), path.open("rb") as file:
+            shutil.copyfileobj(file, sink)
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from pgcopydb.bootstrap.pipeline import run_clone
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.summary import build_summary
 from pgcopydb.cli import options as o
+from pgcopydb.cli.contradictions import check_snapshot
 from pgcopydb.cli.display import watching
 from pgcopydb.cli.migration import Migration
 from pgcopydb.cli.settings import clone_options
@@ -95,6 +96,7 @@ def clone(
     )
     source_info, target_info = o.servers(source, target)
     workdir = o.workdir_of(directory)
+    check_snapshot(click.get_current_context().params, workdir)
     with stop_on_signals() as stop, ExitStack() as stack:
         following = Following.between(
             source_info,

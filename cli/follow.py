@@ -7,7 +7,7 @@ import typer
 from pgcopydb.apply.replay import OnConflict
 from pgcopydb.cli import options as o
 from pgcopydb.cli import stages
-from pgcopydb.daemon.stream import load_stream
+from pgcopydb.cli.known import known_stream
 from pgcopydb.runtime.stop import stop_on_signals
 
 
@@ -52,7 +52,7 @@ def follow(
                 min_free=min_free,
             ),
         )
-        stream = load_stream(workdir)
+        stream = known_stream(workdir)
         with workdir.lock("follow"), following.service():
             stages.set_endpos(following, stream, endpos)
             stages.warn_of_unpublished(following, stream)

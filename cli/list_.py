@@ -49,7 +49,7 @@ Requirements = Annotated[
         "--requirements", "-r", help="JSON for --requirements: those in use, at the server's default version."
     ),
 ]
-ListJson = Annotated[bool, typer.Option("--json", "-J", help="Print JSON.")]
+ListJson = o.ShortJson
 Ignored = Annotated[
     bool,
     typer.Option(
@@ -201,6 +201,8 @@ def tables(
 ) -> None:
     """Tables that a copy takes, the largest first."""
     o.begin_logging(verbose, notice, debug, trace, quiet)
+    if skipped and without_key:
+        raise UsageError("--without-pkey does not go with --list-skipped", hint="Leave one of them out.")
     with _reading(source, filters, skipped=skipped) as (connection, selection):
         if skipped:
             found = listing.skipped_tables(connection, selection)

@@ -11,12 +11,14 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Optional
 
 import click
 import typer
 
+from pgcopydb.cli import options as o
 from pgcopydb.cli import version
+from pgcopydb.cli.groups import Application, ScriptGroup, print_help
 from pgcopydb.daemon.service import under_systemd
 from pgcopydb.runtime.environment import normalise_booleans
 from pgcopydb.runtime.errors import ExitCode, PgcopydbError, Stopped
@@ -45,8 +47,9 @@ _MODULES: Final = {
 
 def application(words: Sequence[str] = ()) -> typer.Typer:
     """All commands, or those of one module that are enough for this command line."""
-    app = typer.Typer(
+    app = Application(
         name="pgcopydb",
+        cls=ScriptGroup,
         help="Copy a PostgreSQL database to another server, in parallel and under one snapshot.",
         add_completion=False,
         no_args_is_help=False,
@@ -54,7 +57,7 @@ def application(words: Sequence[str] = ()) -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback(invoke_without_command=True)(root)
-    named = _MODULES.get(words[0]) if words else None
+    named = _MODULES.get(next((word for word in words if not word.startswith("-")), ""))
     for module in [named] if named is not None else dict.fromkeys(_MODULES.values()):
         importlib.import_module(f"pgcopydb.cli.{module}").register(app)
     app.command("help")(show_help)
@@ -64,22 +67,40 @@ def application(words: Sequence[str] = ()) -> typer.Typer:
 def root(
     context: typer.Context,
     show_version: Annotated[bool, typer.Option("--version", "-V", help="Print the version and exit.")] = False,
+    json: o.ShortJson = False,
+    verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
+    quiet: o.Quiet = False,
 ) -> None:
-    """Copy a PostgreSQL database to another server, in parallel and under one snapshot."""
+    """Copy a PostgreSQL database to another server, in parallel and under one snapshot.
+
+    Flags that stand before the name of a command count as flags of that command.
+    """
     if show_version:
-        version.print_version()
+        version.version(json=json)
         raise typer.Exit
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help(), err=True)
+        print_help(context, err=True)
         raise typer.Exit(ExitCode.BAD_ARGS)
 
 
-def show_help(context: typer.Context) -> None:
-    """Print all commands."""
-    root_context = context.find_root()
-    typer.echo(root_context.get_help())
-    for line in _tree(root_context.command, "pgcopydb"):
-        typer.echo(line)
+Words = Annotated[Optional[list[str]], typer.Argument(metavar="COMMAND", help="Only of this command.")]  # noqa: UP045
+
+
+def show_help(context: typer.Context, words: Words = None) -> None:
+    """Print all commands, or the help of one."""
+    at = context.find_root()
+    for word in words or ():
+        command = getattr(at.command, "commands", {}).get(word)
+        if command is None:
+            raise click.UsageError(f"No such command {word!r}.", ctx=at)
+        at = click.Context(command, parent=at, info_name=word)
+    print_help(at)
+    if not words:
+        for line in _tree(at.command, "pgcopydb"):
+            typer.echo(line)
 
 
 def _tree(command: click.Command, path: str) -> Iterator[str]:

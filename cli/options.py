@@ -14,6 +14,7 @@ import typer
 
 from pgcopydb.apply.replay import OnConflict
 from pgcopydb.bootstrap.options import CopyFormat, ForeignKeys
+from pgcopydb.cli.accepted import SAID
 from pgcopydb.daemon.plugins import PluginChoice
 from pgcopydb.postgres.conninfo import SECRETS, ConnInfo, Side
 from pgcopydb.postgres.filters import FilterRules, Section, parse_filters
@@ -262,6 +263,17 @@ SkipExtComments = Annotated[
         rich_help_panel=_WHAT,
     ),
 ]
+RestoreSkipExtComments = Annotated[
+    bool,
+    typer.Option(
+        "--skip-ext-comments",
+        "--skip-ext-comment",
+        "-M",
+        "-E",
+        help="Leave out comments on extensions.",
+        rich_help_panel=_WHAT,
+    ),
+]
 Filters = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
@@ -478,6 +490,12 @@ ToStdout = Annotated[
         rich_help_panel=_STREAM,
     ),
 ]
+FromStdin = Annotated[
+    bool, typer.Option("--from-stdin", "-I", help="The same as - for the file to read.", rich_help_panel=_STREAM)
+]
+SqlToStdout = Annotated[
+    bool, typer.Option("--to-stdout", "-O", help="The same as - for the SQL file.", rich_help_panel=_STREAM)
+]
 OnConflictOption = Annotated[
     OnConflict,
     typer.Option(
@@ -531,6 +549,7 @@ MinFree = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ShortJson = Annotated[bool, typer.Option("--json", "-J", help="Print JSON.")]
 Verbose = Annotated[
     int,
     typer.Option(
@@ -549,6 +568,9 @@ def begin_logging(
     """Set up the logs as the verbosity options and ``PGCOPYDB_LOG_*`` say."""
     level = level_of(verbose=verbose, notice=notice, debug=debug, trace=trace, quiet=quiet)
     setup_logging(settings_from(os.environ, level))
+    context = click.get_current_context(silent=True)
+    for severity, text in context.meta.get(SAID, ()) if context is not None else ():
+        logger.log(severity, "%s", text)
 
 
 def log_flags(verbose: int, notice: bool, debug: bool, trace: bool, quiet: bool) -> list[str]:

@@ -11,6 +11,7 @@ import typer
 
 from pgcopydb.cli import options as o
 from pgcopydb.cli.groups import command_group
+from pgcopydb.daemon.heartbeat import read_state
 from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
 from pgcopydb.daemon.slot import sentinel_of
 from pgcopydb.daemon.stream import find_stream
@@ -50,10 +51,13 @@ def setup(
     target: o.Target = None,
     directory: o.Directory = None,
     verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Make the sentinel by hand, or overwrite it."""
-    o.begin_logging(verbose, quiet=quiet)
+    o.begin_logging(verbose, notice, debug, trace, quiet)
     _open(source, target, directory)[0].create(startpos, endpos)
 
 
@@ -63,29 +67,41 @@ def get(
     endpos: Annotated[bool, typer.Option("--endpos", "-e", help="Print this value only.")] = False,
     apply: Annotated[bool, typer.Option("--apply", "-a", help="Print this value only.")] = False,
     write_lsn: Annotated[bool, typer.Option("--write-lsn", "-w", help="Print this value only.")] = False,
+    transform_lsn: Annotated[
+        bool,
+        typer.Option("--transform-lsn", "-t", help="Print how far SQL files are made, as the work directory says."),
+    ] = False,
     flush_lsn: Annotated[bool, typer.Option("--flush-lsn", "-f", help="Print this value only.")] = False,
     replay_lsn: Annotated[bool, typer.Option("--replay-lsn", "-r", help="Print this value only.")] = False,
-    json: Annotated[bool, typer.Option("--json", "-J", help="Print JSON.")] = False,
+    json: o.ShortJson = False,
     source: o.Source = None,
     target: o.Target = None,
     directory: o.Directory = None,
     verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Print what the sentinel says."""
-    o.begin_logging(verbose, quiet=quiet)
+    o.begin_logging(verbose, notice, debug, trace, quiet)
     asked = {
         "startpos": startpos,
         "endpos": endpos,
         "apply": apply,
         "write_lsn": write_lsn,
+        "transform_lsn": transform_lsn,
         "flush_lsn": flush_lsn,
         "replay_lsn": replay_lsn,
     }
     chosen = [name for name, wanted in asked.items() if wanted]
     if len(chosen) > 1:
         raise UsageError(f"only one of {', '.join(chosen)} can be asked for", hint="Leave them out to see all.")
-    values = _values(_open(source, target, directory)[0].read())
+    if transform_lsn:
+        state = read_state(o.workdir_of(directory), "transform")
+        values: dict[str, str | bool] = {"transform_lsn": "0/0" if state is None else state.position}
+    else:
+        values = _values(_open(source, target, directory)[0].read())
     if chosen:
         values = {chosen[0]: values[chosen[0]]}
     if json:
@@ -106,26 +122,33 @@ def set_startpos(
     target: o.Target = None,
     directory: o.Directory = None,
     verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Record where streaming began."""
-    o.begin_logging(verbose, quiet=quiet)
+    o.begin_logging(verbose, notice, debug, trace, quiet)
     _open(source, target, directory)[0].set_startpos(startpos)
     typer.echo(startpos)
 
 
 def set_endpos(
     endpos: MaybePosition = None,
+    *,
     current: Current = False,
-    json: o.Json = False,
+    json: o.ShortJson = False,
     source: o.Source = None,
     target: o.Target = None,
     directory: o.Directory = None,
     verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Say where the migration ends, and print it. Stop writes on the source first; then give --current."""
-    o.begin_logging(verbose, quiet=quiet)
+    o.begin_logging(verbose, notice, debug, trace, quiet)
     if (endpos is None) != current:
         raise UsageError("give either an LSN or --current", hint="--current takes the source's position of now.")
     sentinel, endpoint = _open(source, target, directory)
@@ -144,10 +167,13 @@ def set_apply(
     target: o.Target = None,
     directory: o.Directory = None,
     verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Let changes be applied: the copy is complete."""
-    o.begin_logging(verbose, quiet=quiet)
+    o.begin_logging(verbose, notice, debug, trace, quiet)
     _open(source, target, directory)[0].set_apply(apply=True)
 
 
@@ -156,10 +182,13 @@ def set_prefetch(
     target: o.Target = None,
     directory: o.Directory = None,
     verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Only receive and transform from now on; nothing is applied until `set apply`."""
-    o.begin_logging(verbose, quiet=quiet)
+    o.begin_logging(verbose, notice, debug, trace, quiet)
     _open(source, target, directory)[0].set_apply(apply=False)
 
 

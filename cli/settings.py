@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, ForeignKeys, Jobs, RestoreOptions, Roles, Skip, Split
+from pgcopydb.cli.contradictions import check_options
 from pgcopydb.cli.options import filters_of
 from pgcopydb.runtime.errors import UsageError
 
@@ -17,8 +18,7 @@ def clone_options(values: Mapping[str, Any]) -> CloneOptions:
     What a command does not take is as if it was not given.
     """
     get = values.get
-    if get("resume") and get("restart"):
-        raise UsageError("--resume and --restart exclude each other", hint="Give one of them.")
+    check_options(values)
     return CloneOptions(
         jobs=_jobs(values),
         split=Split(

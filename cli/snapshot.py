@@ -6,10 +6,12 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
+import click
 import typer
 
 from pgcopydb.bootstrap.snapshot import HeldSnapshot, adopt_snapshot, export_snapshot, hold_snapshot
 from pgcopydb.cli import options as o
+from pgcopydb.cli.contradictions import check_plugin
 from pgcopydb.daemon.plugins import PluginChoice
 from pgcopydb.daemon.slot import StreamOptions, all_or_nothing, make_slot
 from pgcopydb.daemon.stream import DEFAULT_NAME, find_stream
@@ -41,6 +43,7 @@ def snapshot(
     A clone of the same work directory uses it by itself, and can be resumed under it after a crash.
     """
     o.begin_logging(verbose, notice, debug, trace, quiet)
+    check_plugin(click.get_current_context().params)
     endpoint = Endpoint(o.server(Side.SOURCE, source), secrets.token_hex(4))
     workdir = o.workdir_of(directory)
     chosen = StreamOptions(plugin.plugin, slot_name, origin, wal2json_numeric_as_string, lossy_nan=wal2json_lossy_nan)

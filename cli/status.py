@@ -37,7 +37,7 @@ def status(
     target: o.Target = None,
     directory: o.Directory = None,
     watch: Watch = False,
-    json: o.Json = False,
+    json: o.ShortJson = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,

@@ -22,6 +22,7 @@ from pgcopydb.cli import options as o
 from pgcopydb.cli.clone import clone
 from pgcopydb.cli.display import watching
 from pgcopydb.cli.groups import command_group
+from pgcopydb.cli.known import check_filters
 from pgcopydb.cli.settings import clone_options
 from pgcopydb.cli.version import program_version
 from pgcopydb.postgres.connect import Endpoint
@@ -221,7 +222,7 @@ def _restore(steps: tuple[Step, ...], text: str) -> Copy:
         no_comments: o.NoComments = False,
         no_tablespaces: o.NoTablespaces = False,
         skip_extensions: o.SkipExtensions = False,
-        skip_ext_comments: o.SkipExtComments = False,
+        skip_ext_comments: o.RestoreSkipExtComments = False,
         skip_collations: o.SkipCollations = False,
         fk: o.ForeignKeysOption = ForeignKeys.VALID,
         skip_db_properties: o.SkipDbProperties = False,
@@ -235,6 +236,7 @@ def _restore(steps: tuple[Step, ...], text: str) -> Copy:
         _begin(verbose, notice, debug, trace, quiet)
         info = o.server(Side.TARGET, target)
         workdir = o.workdir_of(directory)
+        check_filters(workdir)
         with stop_on_signals() as stop:
             restore_sections(info, workdir, clone_options(click.get_current_context().params), steps, stop)
 
@@ -293,6 +295,10 @@ def register(app: typer.Typer) -> None:
     app.add_typer(copy, name="copy")
     dump = command_group("Write what the source has to the work directory.")
     dump.command("schema")(dump_schema)
+    for section in ("pre-data", "post-data"):
+        dump.command(section, help="The same as dump schema: both sections are written at once, of one moment.")(
+            dump_schema
+        )
     dump.command("roles")(dump_roles_command)
     app.add_typer(dump, name="dump")
     restore = command_group("Restore on the target what was dumped.")

@@ -10,18 +10,21 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Optional, cast
 
+import click
 import orjson
 import typer
 
 from pgcopydb.apply import apply_stage, transform_stage
 from pgcopydb.apply.catalog import Catalogs
-from pgcopydb.apply.pipe import apply_pipe, transform_pipe
+from pgcopydb.apply.pipe import apply_pipe, print_statements, transform_pipe
 from pgcopydb.apply.prune import prunable
 from pgcopydb.apply.prune import prune as remove_durable
 from pgcopydb.apply.replay import OnConflict
 from pgcopydb.cli import options as o
 from pgcopydb.cli import sentinel, stages
+from pgcopydb.cli.contradictions import check_plugin
 from pgcopydb.cli.groups import command_group
+from pgcopydb.cli.known import known_stream
 from pgcopydb.daemon.control import check_reached
 from pgcopydb.daemon.disk import Limits
 from pgcopydb.daemon.plugins import PluginChoice
@@ -29,11 +32,12 @@ from pgcopydb.daemon.progress import Progress
 from pgcopydb.daemon.receive_stage import SERVICE as RECEIVE
 from pgcopydb.daemon.receive_stage import print_stage, receive_stage
 from pgcopydb.daemon.slot import StreamOptions, all_or_nothing, clean_up, make_ready, make_slot, sentinel_of
-from pgcopydb.daemon.stream import DEFAULT_NAME, find_stream, load_stream
+from pgcopydb.daemon.stream import DEFAULT_NAME, find_stream
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.durable import disk_errors
+from pgcopydb.runtime.errors import UsageError
 from pgcopydb.runtime.stop import stop_on_signals
 
 logger = logging.getLogger("pgcopydb.cli")
@@ -57,6 +61,13 @@ def _opened(name: str, mode: str) -> Iterator[IO[bytes]]:
         yield cast("IO[bytes]", file)
 
 
+def _or_standard(name: str | None, option: str, wanted: bool) -> str | None:
+    """The file that was named, or - when an option says so."""
+    if wanted and name not in {None, "-"}:
+        raise UsageError(f"{option} and the file {name} exclude each other", hint="Give one of them.")
+    return "-" if wanted else name
+
+
 def _endpoint(side: Side, text: str | None) -> Endpoint:
     return Endpoint(o.server(side, text).noticing_loss(), secrets.token_hex(4))
 
@@ -77,7 +88,7 @@ def setup(
     slot_name: o.SlotName = DEFAULT_NAME,
     origin: o.OriginName = DEFAULT_NAME,
     endpos: o.Endpos = None,
-    json: o.Json = False,
+    json: o.ShortJson = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -86,6 +97,7 @@ def setup(
 ) -> None:
     """Make what following changes needs: the slot unless `snapshot --follow` made it, the sentinel and the origin."""
     o.begin_logging(verbose, notice, debug, trace, quiet)
+    check_plugin(click.get_current_context().params)
     source_end, target_end = _endpoint(Side.SOURCE, source), _endpoint(Side.TARGET, target)
     workdir = o.workdir_of(directory)
     workdir.create()
@@ -119,7 +131,7 @@ def cleanup(
     directory: o.Directory = None,
     slot_name: o.SlotName = DEFAULT_NAME,
     origin: o.OriginName = DEFAULT_NAME,
-    json: o.Json = False,
+    json: o.ShortJson = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -162,7 +174,7 @@ def receive(
     o.begin_logging(verbose, notice, debug, trace, quiet)
     source_end = _endpoint(Side.SOURCE, source)
     workdir = o.workdir_of(directory)
-    stream = load_stream(workdir)
+    stream = known_stream(workdir)
     with stop_on_signals() as stop:
         sentinel_here = sentinel_of(stream, source_end, _optional_target(target))
         if endpos is not None:
@@ -182,6 +194,8 @@ def transform(
     target: o.Target = None,
     directory: o.Directory = None,
     replay_no_op_updates: o.ReplayNoOp = False,
+    from_stdin: o.FromStdin = False,
+    to_stdout: o.SqlToStdout = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -190,9 +204,15 @@ def transform(
 ) -> None:
     """Turn JSON files into SQL files as they grow, until the end position; or one file, or stdin (-)."""
     o.begin_logging(verbose, notice, debug, trace, quiet)
+    json_file, sql_file = (
+        _or_standard(json_file, "--from-stdin", from_stdin),
+        _or_standard(sql_file, "--to-stdout", to_stdout),
+    )
+    if json_file is None and sql_file is not None:
+        raise UsageError("--to-stdout says nothing without a JSON file", hint="Name one, or give --from-stdin.")
     source_end, target_end = _endpoint(Side.SOURCE, source), _endpoint(Side.TARGET, target)
     workdir = o.workdir_of(directory)
-    stream = load_stream(workdir)
+    stream = known_stream(workdir)
     if json_file is not None:
         with ExitStack() as stack:
             catalogs = Catalogs(
@@ -226,6 +246,7 @@ def apply(
     endpos: o.Endpos = None,
     on_conflict: o.OnConflictOption = OnConflict.ERROR,
     keep_files: o.KeepFiles = False,
+    from_stdin: o.FromStdin = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -234,12 +255,17 @@ def apply(
 ) -> None:
     """Apply SQL files to the target as they grow, until the end position; or one file, or stdin (-).
 
-    The target knows what it has: nothing is applied twice, whatever is fed in.
+    The target knows what it has: nothing is applied twice, whatever is fed in. With `--target -` the statements are
+    printed instead: those of the file, or of all SQL files that there are.
     """
     o.begin_logging(verbose, notice, debug, trace, quiet)
+    sql_file = _or_standard(sql_file, "--from-stdin", from_stdin)
+    if target == "-":
+        print_statements(o.workdir_of(directory).changes, sql_file, sys.stdout.buffer)
+        return
     target_end = _endpoint(Side.TARGET, target)
     workdir = o.workdir_of(directory)
-    stream = load_stream(workdir)
+    stream = known_stream(workdir)
     if sql_file is not None:
         with (
             stop_on_signals() as stop,
@@ -265,7 +291,7 @@ def prune(
     target: o.Target = None,
     directory: o.Directory = None,
     dry_run: o.DryRun = False,
-    json: o.Json = False,
+    json: o.ShortJson = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -275,7 +301,7 @@ def prune(
     """Remove the files of changes that the target has on its disk, and say which. Applying does so by itself."""
     o.begin_logging(verbose, notice, debug, trace, quiet)
     workdir = o.workdir_of(directory)
-    stream = load_stream(workdir)
+    stream = known_stream(workdir)
     with closing(sentinel_of(stream, _endpoint(Side.SOURCE, source), _optional_target(target))) as sentinel_here:
         durable = sentinel_here.read().replay_lsn
     act = prunable if dry_run else remove_durable
@@ -374,7 +400,7 @@ def _run(
 ) -> None:
     source_info, target_info = o.servers(source, target)
     workdir = o.workdir_of(directory)
-    stream = load_stream(workdir)
+    stream = known_stream(workdir)
     with stop_on_signals() as stop, workdir.lock("follow"):
         following = stages.Following.between(source_info, target_info, workdir, stop, flags, more)
         with following.service(names):

@@ -9,7 +9,7 @@ import orjson
 import typer
 from psycopg import pq
 
-from pgcopydb.cli.options import Json
+from pgcopydb.cli.options import ShortJson
 
 
 def program_version() -> str:
@@ -40,7 +40,7 @@ def _json() -> dict[str, Any]:
     }
 
 
-def version(json: Json = False) -> None:
+def version(json: ShortJson = False) -> None:
     """Print the version of this program and of libpq."""
     if json:
         typer.echo(orjson.dumps(_json(), option=orjson.OPT_INDENT_2).decode())

@@ -86,9 +86,13 @@ def workdir_path(tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
+def without_own_variables() -> dict[str, str]:
+    """The environment of whoever runs the tests, without what would speak to the program."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PGCOPYDB_", "PG"))}
+
+
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PGCOPYDB_", "PG"))}
-    return {**kept, **(extra or {})}
+    return {**without_own_variables(), **(extra or {})}
 
 
 def _shown(args: tuple[str | os.PathLike[str], ...]) -> str:
