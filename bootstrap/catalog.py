@@ -96,6 +96,7 @@ def _clear(store: CatalogStore) -> None:
         "built_constraint",
         "foreign_key",
         "partitioned_table",
+        "placed_object",
         "sequence",
         "extension",
         "extension_config",
@@ -125,6 +126,10 @@ def _fetch_tables(connection: Connection, store: CatalogStore, selection: Select
         [(row[3], row[4], row[0]) for row in connection.execute(query("rerouted_partitions")).fetchall()],
     )
     store.executemany("INSERT INTO namespace VALUES (?, ?)", connection.execute(query("namespaces")).fetchall())
+    store.executemany(
+        "INSERT INTO placed_object VALUES (?, ?, ?, ?, ?, ?)",
+        [row[:6] for row in connection.execute(query("placed_objects")).fetchall()],
+    )
     store.executemany(
         "INSERT INTO partitioned_table (oid, schema, name, is_root) VALUES (?, ?, ?, ?)",
         connection.execute(query("partitioned_tables")).fetchall(),
@@ -166,6 +171,7 @@ def _leave_out(connection: Connection, store: CatalogStore, selection: Selection
     for table, catalog in _OF_CATALOG.items():
         oids = [(oid,) for catalog_oid, oid in gone if catalog_oid == catalog]
         store.executemany(f"DELETE FROM {table} WHERE oid = ?", oids)  # noqa: S608  names of our own tables
+    store.executemany("DELETE FROM placed_object WHERE catalog_oid = ? AND oid = ?", sorted(gone))
     store.executemany("DELETE FROM namespace WHERE name = ?", [(name,) for name in selection.schemas])
     store.executemany("DELETE FROM extension WHERE name = ?", [(name,) for name in selection.extensions])
     store.executemany("DELETE FROM extension_config WHERE extension = ?", [(name,) for name in selection.extensions])

@@ -19,6 +19,7 @@ import orjson
 
 from pgcopydb.bootstrap.activity import Activity
 from pgcopydb.bootstrap.options import CloneOptions, Step
+from pgcopydb.bootstrap.placement import DATABASE_DEFAULT, Placement
 from pgcopydb.bootstrap.session import SingleSession
 from pgcopydb.bootstrap.store import CatalogStore, Row
 from pgcopydb.bootstrap.workers import Failures, WorkerPool
@@ -57,13 +58,14 @@ class IndexQueue:
         *,
         options: CloneOptions,
         settings: dict[str, str],
+        placement: Placement,
         activity: Activity,
         on_indexed: Callable[[int], None],
         failures: Failures,
         stop: Stop,
     ) -> None:
         self._store = store
-        self._tablespaces = not options.restore.no_tablespaces
+        self._placement = placement
         self._resumed = options.resume
         self._steps = options.steps
         self._activity = activity
@@ -71,10 +73,12 @@ class IndexQueue:
         self._lock = threading.Lock()
         self._indexes_left: dict[int, int] = {}
         self._begun: set[int] = set()
+        # What says nothing is where the database is, whatever a setting of the role or of the server says.
+        session = {**settings, "default_tablespace": DATABASE_DEFAULT} if placement.wanted else settings
         self._pool: WorkerPool[SingleSession, IndexJob] = WorkerPool(
             "index",
             options.jobs.indexes,
-            open_session=lambda role: SingleSession(target.connect_patiently(role, stop, settings=settings)),
+            open_session=lambda role: SingleSession(target.connect_patiently(role, stop, settings=session)),
             work=self._work,
             describe=str,
             failures=failures,
@@ -149,12 +153,13 @@ class IndexQueue:
         return self._resumed or again
 
     def _run(self, connection: Connection, statement: str, tablespace: str | None) -> None:
-        if tablespace is None or not self._tablespaces:
+        place = self._placement.on_target(tablespace)
+        if place == DATABASE_DEFAULT or not self._placement.wanted:
             connection.execute(statement)
             return
-        connection.execute(f"SET default_tablespace = {quote_literal(tablespace)}")
+        connection.execute(f"SET default_tablespace = {quote_literal(place)}")
         connection.execute(statement)
-        connection.execute("RESET default_tablespace")
+        connection.execute(f"SET default_tablespace = {quote_literal(DATABASE_DEFAULT)}")
 
     def _constraints_and_settings(self, connection: Connection, job: IndexJob) -> None:
         constraints = self._store.rows(

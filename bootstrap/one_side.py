@@ -93,7 +93,7 @@ def restore_sections(
         for problem in problems[:_FAILED]:
             logger.error("post-data: %s", problem)
         if not options.skip.db_properties:
-            apply_properties(store, endpoint, stop)
+            apply_properties(store, endpoint, options.restore, stop)
         failures = Failures(stop, fail_fast=False)
         validate(store, endpoint, jobs, failures, stop)
         refresh_matviews(store, endpoint, jobs, failures, stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -49,6 +50,8 @@ class RestoreOptions:
     no_acl: bool = False
     no_comments: bool = False
     no_tablespaces: bool = False
+    tablespace_map: Mapping[str, str] = field(default_factory=dict)
+    """Tablespaces of the source that have another name on the target."""
     skip_extensions: bool = False
     skip_ext_comments: bool = False
     skip_collations: bool = False

@@ -27,6 +27,7 @@ from pgcopydb.bootstrap.index_queue import IndexQueue, build_settings
 from pgcopydb.bootstrap.large_objects import copy_large_objects
 from pgcopydb.bootstrap.matviews import refresh_after_rows, refresh_matviews
 from pgcopydb.bootstrap.options import EVERY_STEP, CloneOptions, Roles, Step
+from pgcopydb.bootstrap.placement import placement_of
 from pgcopydb.bootstrap.post_data import restore_post_data
 from pgcopydb.bootstrap.pre_data import restore_pre_data
 from pgcopydb.bootstrap.properties import apply_properties
@@ -173,11 +174,13 @@ def _vacuum_queue(clone: Clone, activity: Activity) -> VacuumQueue | None:
 def _index_queue(clone: Clone, activity: Activity, vacuum: VacuumQueue | None) -> IndexQueue:
     with clone.target.connect("settings") as connection:
         settings = build_settings(connection, clone.options.jobs.indexes)
+        placement = placement_of(clone.store, connection, clone.options.restore)
     return IndexQueue(
         clone.store,
         clone.target,
         options=clone.options,
         settings=settings,
+        placement=placement,
         activity=activity,
         on_indexed=vacuum.add_table if vacuum is not None else lambda _oid: None,
         failures=clone.failures,
@@ -310,7 +313,7 @@ def _finish(clone: Clone) -> None:
             validate(clone.store, clone.target, clone.options.jobs.restore, clone.failures, clone.stop)
             clone.stop.check()
     if Step.PROPERTIES in steps and not clone.options.skip.db_properties:
-        apply_properties(clone.store, clone.target, clone.stop)
+        apply_properties(clone.store, clone.target, clone.options.restore, clone.stop)
     if Step.MATVIEWS in steps:
         refresh = refresh_matviews if steps == EVERY_STEP or Step.POST_DATA in steps else refresh_after_rows
         refresh(clone.store, clone.target, clone.options.jobs.tables, clone.failures, clone.stop)

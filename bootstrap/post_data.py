@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pgcopydb.bootstrap.addresses import standing
 from pgcopydb.bootstrap.archive import ArchiveEntry
 from pgcopydb.bootstrap.foreign_keys import add_not_valid, foreign_keys
 from pgcopydb.bootstrap.options import ForeignKeys, RestoreOptions
+from pgcopydb.bootstrap.placement import Placement, placement_of
 from pgcopydb.bootstrap.restore import (
     OWNED_APART,
     drop_owned_apart,
@@ -116,10 +117,11 @@ def _restore(
     entries, left_out = select_post_data(read_entries(workdir, "post-data"), _built(store), publications)
     logger.info("Left out of post-data: %d entries that this run builds itself", len(left_out))
     with target.connect("schema") as connection:
+        placement = placement_of(store, connection, options)
         missing, conflicts = _missing(store, connection, target, entries, options, stop)
     logger.info("Restoring post-data (%d entries) with %d jobs, pg_restore %s", len(missing), jobs, tools.restore)
     failpoint("post_data.before_restore")
-    restorer = _Restorer(store, workdir, target, tools, options, stop)
+    restorer = _Restorer(store, workdir, target, tools, options, placement, stop)
     errors = restorer.run(missing, jobs)
     if errors and jobs > 1:
         # Jobs write their complaints through each other, and a deadlock between two of them is no fault of the schema.
@@ -138,6 +140,7 @@ class _Restorer:
     target: Endpoint
     tools: Tools
     options: RestoreOptions
+    placement: Placement
     stop: Stop
 
     def run(self, entries: Sequence[ArchiveEntry], jobs: int) -> list[str]:
@@ -160,13 +163,23 @@ class _Restorer:
     def _pg_restore(self, entries: Sequence[ArchiveEntry], jobs: int) -> list[str]:
         if not entries:
             return []
+        if not self.placement.renames:
+            return self._run(entries, jobs, self.target, self.options)
+        # Indexes and constraints alone are placed, and none of them needs another entry of post-data.
+        errors = []
+        for tablespace, those in self.placement.groups(entries):
+            target = replace(self.target, info=self.target.info.with_settings({"default_tablespace": tablespace}))
+            errors += self._run(those, jobs, target, replace(self.options, no_tablespaces=True))
+        return errors
+
+    def _run(self, entries: Sequence[ArchiveEntry], jobs: int, target: Endpoint, options: RestoreOptions) -> list[str]:
         reported = restore(
             self.workdir,
-            self.target,
+            target,
             self.tools.restore,
             entries,
             section="post-data",
-            flags=[*option_flags(self.options), f"--jobs={jobs}"],
+            flags=[*option_flags(options), f"--jobs={jobs}"],
             tolerate=self.tools.restore_too_new,
             stop=self.stop,
         )

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from pgcopydb.bootstrap.addresses import addresses_of, standing
 from pgcopydb.bootstrap.archive import ArchiveEntry, attached_to
 from pgcopydb.bootstrap.options import RestoreOptions
+from pgcopydb.bootstrap.placement import DATABASE_DEFAULT, move_tables, placement_of
 from pgcopydb.bootstrap.queries import query
 from pgcopydb.bootstrap.restore import (
     RestoreError,
@@ -60,6 +62,7 @@ def restore_pre_data(
         resumed = store.setting(_BEGUN) is not None
         if resumed:
             end_leftovers(connection, target, stop)
+        placement = placement_of(store, connection, options)
         _record_target(store, connection)
         entries = _select(store, connection, read_entries(workdir, "pre-data"), options)
         if options.drop_if_exists:
@@ -72,7 +75,10 @@ def restore_pre_data(
         _create_public(store, connection)
         failpoint("pre_data.before_restore")
         clean = ["--clean", "--if-exists"] if there or options.drop_if_exists else []
-        flags = [*option_flags(options), *clean]
+        with_places = replace(options, no_tablespaces=True) if placement.renames else options
+        if placement.renames:
+            target = replace(target, info=target.info.with_settings({"default_tablespace": DATABASE_DEFAULT}))
+        flags = [*option_flags(with_places), *clean]
         if options.no_acl or connection.info.parameter_status("is_superuser") == "on":
             errors = _run(workdir, target, tools, entries, flags, stop)
         else:
@@ -80,6 +86,8 @@ def restore_pre_data(
         if errors:
             raise _failure(errors)
         failpoint("pre_data.after_restore")
+        if placement.renames:
+            move_tables(store, connection, entries, placement, stop)
 
 
 def _record_target(store: CatalogStore, connection: Connection) -> None:

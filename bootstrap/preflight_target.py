@@ -10,6 +10,7 @@ import psycopg
 
 from pgcopydb.bootstrap.findings import Finding, Severity
 from pgcopydb.bootstrap.options import CloneOptions, Roles
+from pgcopydb.bootstrap.preflight_placement import UsedTablespaces, check_placement, read_used
 from pgcopydb.bootstrap.queries import query
 from pgcopydb.postgres.connect import OLDEST_SOURCE, Connection
 from pgcopydb.postgres.conninfo import Side
@@ -30,7 +31,7 @@ class Needs:
     roles: dict[str, bool]
     """Whether the one who restores has to act as it."""
     extensions: list[tuple[str, str, str]]
-    tablespaces: list[str]
+    tablespaces: UsedTablespaces
     locale: tuple[str, str, str]
     settings: list[tuple[str, str, str]]
 
@@ -39,6 +40,7 @@ def read_needs(source: Connection, selection: Selection) -> Needs:
     """Ask the source, set-based, for what is not left out."""
     tables = [Name(row[1], row[2]) for row in source.execute(query("tables"), {"estimate": True}).fetchall()]
     tables += [Name(row[1], row[2]) for row in source.execute(query("partitioned_tables")).fetchall()]
+    settings = [(row[0], row[1], row[2]) for row in source.execute(query("properties")).fetchall()]
     locale = source.execute(query("database_locale")).fetchone() or ("UTF8", "C", "C")
     return Needs(
         tables=[name for name in tables if selection.keeps(name)],
@@ -49,9 +51,9 @@ def read_needs(source: Connection, selection: Selection) -> Needs:
             for row in source.execute(query("extensions")).fetchall()
             if row[1] not in selection.extensions
         ],
-        tablespaces=[row[0] for row in source.execute(query("used_tablespaces")).fetchall()],
+        tablespaces=read_used(source, selection, settings),
         locale=(locale[0], locale[1], locale[2]),
-        settings=[(row[0], row[1], row[2]) for row in source.execute(query("properties")).fetchall()],
+        settings=settings,
     )
 
 
@@ -74,7 +76,7 @@ def check_target(
         yield from _schemas(connection, facts, needs)
         yield from _roles(connection, facts, needs, options)
         yield from _extensions(connection, needs, options)
-        yield from _tablespaces(connection, needs, options)
+        yield from check_placement(connection, facts, needs.tablespaces, options)
         if needs.settings and not options.skip.db_properties:
             yield from _settings(connection, facts)
         yield from _emptiness(connection, needs, options)
@@ -180,20 +182,6 @@ def _extensions(connection: Connection, needs: Needs, options: CloneOptions) -> 
                     f"cannot be created: {refusal.diag.message_primary}",
                     f"CREATE EXTENSION {quote_ident(name)}; -- as a superuser",
                 )
-
-
-def _tablespaces(connection: Connection, needs: Needs, options: CloneOptions) -> Iterator[Finding]:
-    if options.restore.no_tablespaces or not needs.tablespaces:
-        return
-    there = {row[0] for row in connection.execute("SELECT spcname FROM pg_catalog.pg_tablespace").fetchall()}
-    for name in sorted(set(needs.tablespaces) - there):
-        yield Finding(
-            Severity.ERROR,
-            Side.TARGET,
-            f"tablespace {name}",
-            "holds something on the source, and does not exist here (or use --no-tablespaces)",
-            f"CREATE TABLESPACE {quote_ident(name)} LOCATION '…';",
-        )
 
 
 def _settings(connection: Connection, facts: ServerFacts) -> Iterator[Finding]:

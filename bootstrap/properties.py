@@ -2,7 +2,8 @@
 
 They are applied after everything else: a setting such as ``default_transaction_read_only`` would get in the way before.
 A role that is missing on the target, a parameter that it does not know, a value that it refuses, a privilege that is
-missing there: each is a warning that names the setting. Step ``properties``.
+missing there: each is a warning that names the setting. Tablespaces have their names of the target. Step
+``properties``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Final
 
 import psycopg
 
+from pgcopydb.bootstrap.options import RestoreOptions
+from pgcopydb.bootstrap.placement import Placement, placement_of
 from pgcopydb.bootstrap.queries import query
 from pgcopydb.bootstrap.store import CatalogStore, Row
 from pgcopydb.postgres.classify import server_errors
@@ -37,6 +40,7 @@ _LISTS: Final = frozenset(
     }
 )
 
+_TABLESPACES: Final = frozenset({"default_tablespace", "temp_tablespaces"})
 _LIST_ELEMENT: Final = re.compile(r'"((?:[^"]|"")*)"|([^",\s][^",]*)')
 
 _ABOUT_THE_SETTING: Final = ("0A", "22", "42", "55")
@@ -65,11 +69,33 @@ def setting_clause(name: str, value: str) -> str:
 
 def _list_value(value: str) -> str:
     """Each element as a constant of its own: one constant for all would be one element."""
-    elements = [quoted.replace('""', '"') or bare.strip() for quoted, bare in _LIST_ELEMENT.findall(value)]
-    return ", ".join(quote_literal(element) for element in elements) or "''"
+    return ", ".join(quote_literal(element) for element in list_elements(value)) or "''"
 
 
-def apply_properties(store: CatalogStore, target: Endpoint, stop: Stop) -> None:
+def list_elements(value: str) -> list[str]:
+    """Of the stored value of a list whose elements are quoted."""
+    return [quoted.replace('""', '"') or bare.strip() for quoted, bare in _LIST_ELEMENT.findall(value)]
+
+
+def tablespaces_of(name: str, value: str) -> list[str]:
+    """Those that a setting names, as the catalogs keep it."""
+    if name == "default_tablespace":
+        return [value] if value else []
+    return [each for each in list_elements(value) if each] if name == "temp_tablespaces" else []
+
+
+def placed_setting(name: str, value: str, placement: Placement) -> str | None:
+    """The value with the target's tablespaces; none where tablespaces are left out."""
+    if name not in _TABLESPACES:
+        return value
+    if not placement.wanted:
+        return None
+    if name == "default_tablespace":
+        return placement.on_target(value)
+    return ", ".join(quote_ident(placement.on_target(each)) for each in list_elements(value))
+
+
+def apply_properties(store: CatalogStore, target: Endpoint, options: RestoreOptions, stop: Stop) -> None:
     """Running it again changes nothing."""
     if store.step_done("properties"):
         return
@@ -77,16 +103,21 @@ def apply_properties(store: CatalogStore, target: Endpoint, stop: Stop) -> None:
     with store.step("properties"):
         if settings:
             with target.connect_patiently("properties", stop) as connection:
+                placement = placement_of(store, connection, options)
                 for row in settings:
                     stop.check()
-                    _apply(connection, row)
+                    _apply(connection, row, placement)
                     failpoint("properties.after_set")
 
 
-def _apply(connection: Connection, row: Row) -> None:
+def _apply(connection: Connection, row: Row, placement: Placement) -> None:
     """A value may be a secret of an application: only the setting's name is told."""
     what = f"setting {row['name']} of {'role ' + row['role'] if row['role'] else 'the database'}"
-    statement = setting_statement(connection.info.dbname, row["role"], row["name"], row["value"])
+    value = placed_setting(row["name"], row["value"], placement)
+    if value is None:
+        logger.info("%s is left out with --no-tablespaces", what)
+        return
+    statement = setting_statement(connection.info.dbname, row["role"], row["name"], value)
     with server_errors(Side.TARGET, what):
         try:
             connection.execute(statement)

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import Any, Final
 
+import orjson
+
 from pgcopydb.bootstrap.options import CloneOptions, Step
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.postgres.classify import server_errors
@@ -91,6 +93,23 @@ def check_identity(store: CatalogStore, facts: Mapping[Side, ServerFacts], optio
             f" at most {stored['max_parts'] or 'any number of'} parts",
             hint="Give the same --split-tables-larger-than and --split-max-parts, or begin again with --restart.",
         )
+
+
+def remembered(store: CatalogStore, key: str, given: Any, option: str) -> Any:
+    """What a run was first told by an option that holds for all of it; ``given`` is none where it was not said now.
+
+    Raises ``StateError`` when something else is said now.
+    """
+    stored = store.setting(key)
+    if given is None or given == stored:
+        return stored
+    if stored is not None:
+        raise StateError(
+            f"the earlier run was told another {option}: {orjson.dumps(stored).decode()}",
+            hint=f"Say the same, or leave {option} out: it is remembered. --restart begins again.",
+        )
+    store.set_setting(key, given)
+    return given
 
 
 def remember_version(store: CatalogStore, source: ServerFacts) -> None:

@@ -21,7 +21,7 @@ from pgcopydb.bootstrap.queries import query
 from pgcopydb.runtime.durable import disk_errors, fsync_file
 from pgcopydb.runtime.errors import CorruptState, DiskFull, StateError
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Layout of the tables; an older or newer file is refused."""
 
 _SQLITE_FULL: Final = 13

@@ -36,6 +36,7 @@ def check(
     no_owner: o.NoOwner = False,
     no_acl: o.NoAcl = False,
     no_tablespaces: o.NoTablespaces = False,
+    tablespace_map: o.TablespaceMap = None,
     skip_large_objects: o.SkipLargeObjects = False,
     skip_extensions: o.SkipExtensions = False,
     filters: o.Filters = None,

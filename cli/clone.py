@@ -51,6 +51,7 @@ def clone(
     no_acl: o.NoAcl = False,
     no_comments: o.NoComments = False,
     no_tablespaces: o.NoTablespaces = False,
+    tablespace_map: o.TablespaceMap = None,
     skip_large_objects: o.SkipLargeObjects = False,
     skip_extensions: o.SkipExtensions = False,
     skip_ext_comments: o.SkipExtComments = False,

@@ -66,6 +66,15 @@ def lsn_option(text: str | Lsn) -> Lsn:
         raise typer.BadParameter(str(exc)) from exc
 
 
+class Pairs(click.types.StringParamType):
+    """Text with ``=`` in it; several in one variable, with commas between that stand in no quotes."""
+
+    name = "pair"
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [pair for pair in re.findall(r'(?:"[^"]*"|[^",])+', rv) if pair.strip()]
+
+
 _JOBS = whole_number(1, 128)
 _CONNECTION = "Servers and work directory"
 _WORKERS = "Workers"
@@ -238,6 +247,18 @@ NoTablespaces = Annotated[
         envvar="PGCOPYDB_SKIP_TABLESPACES",
         help="Create everything in the target's default tablespace.",
         rich_help_panel=_WHAT,
+    ),
+]
+TablespaceMap = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--tablespace-map",
+        envvar="PGCOPYDB_TABLESPACE_MAP",
+        click_type=Pairs(),
+        help="Put what is in tablespace OLD of the source into NEW of the target; may be given several times, in the "
+        "environment with commas between.",
+        rich_help_panel=_WHAT,
+        metavar="OLD=NEW",
     ),
 ]
 SkipLargeObjects = Annotated[

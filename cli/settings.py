@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, ForeignKeys, Jobs, RestoreOptions, Roles, Skip, Split
+from pgcopydb.bootstrap.placement import parse_map
 from pgcopydb.cli.contradictions import check_options
 from pgcopydb.cli.options import filters_of
 from pgcopydb.runtime.errors import UsageError
@@ -27,10 +28,7 @@ def clone_options(values: Mapping[str, Any]) -> CloneOptions:
             not get("skip_split_by_ctid", False),
             get("estimate_table_sizes", False),
         ),
-        restore=RestoreOptions(
-            **{name: get(name, False) for name in RestoreOptions.__dataclass_fields__ if name != "fk"},
-            fk=ForeignKeys(get("fk", ForeignKeys.VALID)),
-        ),
+        restore=_restore(values),
         skip=Skip(
             get("skip_large_objects", False),
             get("skip_vacuum", False),
@@ -46,6 +44,14 @@ def clone_options(values: Mapping[str, Any]) -> CloneOptions:
         not_consistent=get("not_consistent", False),
         snapshot=get("snapshot"),
     )
+
+
+def _restore(values: Mapping[str, Any]) -> RestoreOptions:
+    mapped = parse_map(values.get("tablespace_map") or ())
+    if mapped and values.get("no_tablespaces"):
+        raise UsageError("--tablespace-map and --no-tablespaces exclude each other", hint="Give one of them.")
+    given = {name: values.get(name, False) for name in RestoreOptions.__dataclass_fields__}
+    return RestoreOptions(**{**given, "tablespace_map": mapped, "fk": ForeignKeys(values.get("fk", ForeignKeys.VALID))})
 
 
 def _jobs(values: Mapping[str, Any]) -> Jobs:

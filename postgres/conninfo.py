@@ -8,6 +8,7 @@ into the environment of a child program.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -85,6 +86,12 @@ class ConnInfo:
         """The full string for libpq, secrets included: never to be logged, never an argument of a child."""
         return make_conninfo("", **{**self._defaults(), **self.params, "application_name": title[:63]})
 
+    def with_settings(self, settings: Mapping[str, str]) -> ConnInfo:
+        """The same server, each session beginning with these settings; for programs that open their own."""
+        given = self.params.get("options", os.environ.get("PGOPTIONS", ""))
+        added = [f"-c {name}={_for_options(value)}" for name, value in settings.items()]
+        return replace(self, params={**self.params, "options": " ".join([given, *added]).strip()})
+
     def text(self) -> str:
         """The whole string as it was given, for the environment of a process of this program: secrets included."""
         return make_conninfo("", **self.params)
@@ -124,6 +131,11 @@ class ConnInfo:
         if "PGCONNECT_TIMEOUT" not in os.environ:
             defaults["connect_timeout"] = _CONNECT_SECONDS
         return defaults
+
+
+def _for_options(value: str) -> str:
+    """A word of libpq's ``options``."""
+    return re.sub(r"([\\\s])", r"\\\1", value)
 
 
 def _without_text(exc: Exception) -> Exception:

@@ -128,6 +128,17 @@ CREATE TABLE partitioned_table (
     analyzed real
 );
 
+CREATE TABLE placed_object (
+    -- What has a tablespace of its own: relations, and constraints by that of their index.
+    catalog_oid integer NOT NULL,       -- numbers of the source
+    oid integer NOT NULL,
+    kind text NOT NULL,                 -- table, index, materialized view, constraint
+    schema text NOT NULL,
+    name text NOT NULL,
+    tablespace text NOT NULL,           -- of the source
+    PRIMARY KEY (catalog_oid, oid)
+) WITHOUT ROWID;
+
 CREATE TABLE sequence (
     oid integer PRIMARY KEY,
     schema text NOT NULL,

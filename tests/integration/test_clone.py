@@ -109,39 +109,3 @@ def test_what_is_left_out_on_request(
     assert target_db.fetch("SELECT count(*) FROM commented") == [(10,)]
     pgcopydb.run(*arguments, "--restart", "--drop-if-exists")
     assert target_db.fetch(left_out) != [(0,)]
-
-
-def test_tablespaces(source_db: Database, target_db: Database, pgcopydb: Command, workdir_path: Path) -> None:
-    where = (
-        "SELECT c.relname, t.spcname FROM pg_class c LEFT JOIN pg_tablespace t ON t.oid = c.reltablespace"
-        " WHERE c.relname LIKE 'placed%' ORDER BY 1"
-    )
-    create = "CREATE TABLESPACE fast LOCATION ''"
-    for database in (source_db, target_db):
-        with database.connect(options="-c allow_in_place_tablespaces=on") as connection:
-            connection.execute(create)
-    try:
-        source_db.execute(
-            "CREATE TABLE placed (i int, CONSTRAINT placed_pkey PRIMARY KEY (i) USING INDEX TABLESPACE fast, t text)"
-            " TABLESPACE fast; CREATE INDEX placed_t ON placed (t);"
-            "CREATE INDEX placed_it ON placed (i, t) TABLESPACE fast;"
-            "CREATE MATERIALIZED VIEW placed_view TABLESPACE fast AS SELECT count(*) FROM placed;"
-            "INSERT INTO placed VALUES (1, 'one')"
-        )
-        arguments = ("clone", "--source", source_db.dsn, "--target", target_db.dsn, "--dir", str(workdir_path))
-        pgcopydb.run(*arguments)
-        assert target_db.fetch(where) == source_db.fetch(where)
-        assert ("placed_t", None) in target_db.fetch(where)
-        pgcopydb.run(*arguments, "--restart", "--drop-if-exists", "--no-tablespaces")
-        assert {space for _, space in target_db.fetch(where)} == {None}
-        for database in (source_db, target_db):
-            database.execute("DROP TABLE placed CASCADE")
-        target_db.execute("DROP TABLESPACE fast")
-        source_db.execute("CREATE TABLE placed (i int) TABLESPACE fast")
-        refused = pgcopydb.run(*arguments, "--restart", check=False)
-        assert refused.returncode == 4
-        assert 'CREATE TABLESPACE "fast"' in refused.stderr
-    finally:
-        for database in (source_db, target_db):
-            database.execute("DROP TABLE IF EXISTS placed CASCADE")
-            database.execute("DROP TABLESPACE IF EXISTS fast")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pgcopydb.bootstrap.options import RestoreOptions
 from pgcopydb.bootstrap.properties import apply_properties, fetch_properties, setting_statement
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.postgres.connect import Endpoint
@@ -61,7 +62,7 @@ def fetch(store: CatalogStore, source: Database) -> None:
 
 
 def apply(store: CatalogStore, target_dsn: str) -> None:
-    apply_properties(store, Endpoint(ConnInfo.parse(Side.TARGET, target_dsn), "settest"), Stop())
+    apply_properties(store, Endpoint(ConnInfo.parse(Side.TARGET, target_dsn), "settest"), RestoreOptions(), Stop())
 
 
 def add(store: CatalogStore, role: str, name: str, value: str) -> None:
