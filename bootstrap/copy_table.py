@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import psycopg
@@ -27,7 +27,7 @@ from pgcopydb.bootstrap.transactions import Outcome, current_xid_expression, out
 from pgcopydb.postgres.classify import classify, server_errors
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
-from pgcopydb.postgres.copy_stream import CancelToken, CopyCounts, copy_between
+from pgcopydb.postgres.copy_stream import CancelToken, CopyCounts, copy_between, kept_encoding
 from pgcopydb.postgres.names import Name, quote_ident, quote_literal
 from pgcopydb.runtime.errors import PgcopydbError, SourceError
 from pgcopydb.runtime.failpoint import failpoint
@@ -100,22 +100,26 @@ class CopyJob:
         return f"table {self.name}{suffix}"
 
 
-def copy_out_statement(job: CopyJob, columns: list[str]) -> str:
+def copy_out_statement(job: CopyJob, columns: list[str], encoding: str | None = None) -> str:
     """The query form for every table: it names the columns, and ``ONLY`` leaves inheritance children to themselves."""
     condition = job.rows.condition(job.part_key)
     where = f" WHERE {condition}" if condition else ""
     chosen = ", ".join(quote_ident(column) for column in columns)
-    form = " WITH (FORMAT binary)" if job.binary else ""
+    form = f" WITH ({', '.join(_form(job, encoding))})" if job.binary or encoding else ""
     return f"COPY (SELECT {chosen} FROM ONLY {job.name.sql}{where}) TO STDOUT{form}"  # noqa: S608  all quoted
 
 
-def copy_in_statement(job: CopyJob, columns: list[str]) -> str:
+def copy_in_statement(job: CopyJob, columns: list[str], encoding: str | None = None) -> str:
     """No column list means all that are not generated, which is also how a table without columns is written."""
     chosen = f" ({', '.join(quote_ident(column) for column in columns)})" if columns else ""
-    options = ["FREEZE"] if job.freeze else []
-    options += ["FORMAT binary"] if job.binary else []
+    options = [*(["FREEZE"] if job.freeze else []), *_form(job, encoding)]
     form = f" WITH ({', '.join(options)})" if options else ""
     return f"COPY {job.into.sql}{chosen} FROM STDIN{form}"
+
+
+def _form(job: CopyJob, encoding: str | None) -> list[str]:
+    chosen = ["FORMAT binary"] if job.binary else []
+    return [*chosen, f"ENCODING {quote_literal(encoding)}"] if encoding else chosen
 
 
 def copy_part(session: CopySession, job: CopyJob, store: CatalogStore, activity: Activity, stop: Stop) -> bool:
@@ -257,11 +261,14 @@ def _begin_target(session: CopySession, job: CopyJob) -> str:
 
 
 def _stream(session: CopySession, job: CopyJob, columns: list[str], on_bytes: Callable[[int], None]) -> CopyCounts:
+    encoding = kept_encoding(session.source, session.target)
+    if encoding is not None:
+        job = replace(job, binary=False)
     return copy_between(
         session.source,
         session.target,
-        copy_out_statement(job, columns),
-        copy_in_statement(job, columns),
+        copy_out_statement(job, columns, encoding),
+        copy_in_statement(job, columns, encoding),
         binary=job.binary,
         quiet=job.quiet,
         cancel=session.token,

@@ -19,8 +19,8 @@ from pgcopydb.bootstrap.store import CatalogStore, Row
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
-from pgcopydb.postgres.copy_stream import CancelToken, copy_between, is_plain
-from pgcopydb.postgres.names import Name, quote_ident
+from pgcopydb.postgres.copy_stream import CancelToken, copy_between, is_plain, kept_encoding
+from pgcopydb.postgres.names import Name, quote_ident, quote_literal
 from pgcopydb.runtime.errors import TargetError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.stop import Stop
@@ -117,11 +117,13 @@ def _copy(reader: Connection, writer: Connection, row: Row, stop: Stop) -> None:
         )
     with closing(CancelToken()) as token, stop.on_fast_stop(token.cancel):
         plain = is_plain(reader) and is_plain(writer)
+        encoding = kept_encoding(reader, writer)
+        form = f" WITH (ENCODING {quote_literal(encoding)})" if encoding else ""
         copy_between(
             reader,
             writer,
-            f"COPY (SELECT {chosen} FROM ONLY {name.sql} {row['condition']}) TO STDOUT",  # noqa: S608
-            "COPY pg_temp.pgcopydb_rows FROM STDIN",
+            f"COPY (SELECT {chosen} FROM ONLY {name.sql} {row['condition']}) TO STDOUT{form}",  # noqa: S608
+            f"COPY pg_temp.pgcopydb_rows FROM STDIN{form}",
             binary=False,
             cancel=token,
             on_bytes=lambda _count: None,

@@ -23,6 +23,12 @@ _SHOWN: Final = 20
 _UNLOGGED: Final = "0A000"
 """``feature_not_supported``: what a standby says of unlogged relations."""
 
+_DEFINITIONS: Final = """
+SELECT pg_catalog.pg_get_indexdef(indexrelid) FROM pg_catalog.pg_index WHERE indrelid >= 16384
+UNION ALL
+SELECT pg_catalog.pg_get_constraintdef(oid) FROM pg_catalog.pg_constraint WHERE contype IN ('p', 'u', 'x')
+"""
+
 _OWN_SESSIONS: Final = 3
 """Snapshot, catalog, pg_dump."""
 
@@ -40,6 +46,9 @@ def check_source(
         )
         return
     yield from _can_export(connection)
+    if facts.encoding == "SQL_ASCII":
+        # Whether definitions can be read at all: an error here says what is in the way.
+        connection.execute(_DEFINITIONS).fetchall()
     tables = [Name(row[1], row[2]) for row in connection.execute(query("tables"), {"estimate": True}).fetchall()]
     tables = [name for name in tables if selection.keeps_rows(name)]
     yield from _readable(connection, facts, tables)
@@ -51,12 +60,13 @@ def check_source(
     if not options.skip.large_objects:
         yield from _large_objects(connection, facts.user)
     yield from _budget(connection, options, len(tables))
-    if facts.encoding == "SQL_ASCII":
+    if facts.encoding == "SQL_ASCII" and options.follow is not None:
         yield Finding(
             Severity.WARNING,
             Side.SOURCE,
             "encoding",
-            "the database is SQL_ASCII: bytes that are not valid UTF-8 are refused during the copy",
+            "the database is SQL_ASCII: rows are copied whatever their bytes are, but a change with bytes that are not"
+            " UTF-8 cannot be followed and ends the stages",
         )
     if facts.in_recovery and options.split.larger_than:
         yield Finding(Severity.NOTE, Side.SOURCE, "standby", "tables are not split when the source is a standby")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,11 +10,19 @@ import psycopg
 
 from pgcopydb.bootstrap.findings import Finding, Severity
 from pgcopydb.bootstrap.options import CloneOptions, Roles
+from pgcopydb.bootstrap.preflight_locale import (
+    DatabaseLocale,
+    NeededCollation,
+    check_collations,
+    check_locale,
+    read_collations,
+    read_locale,
+)
 from pgcopydb.bootstrap.preflight_placement import UsedTablespaces, check_placement, read_used
 from pgcopydb.bootstrap.queries import query
 from pgcopydb.postgres.connect import OLDEST_SOURCE, Connection
 from pgcopydb.postgres.conninfo import Side
-from pgcopydb.postgres.names import Name, quote_ident, quote_literal
+from pgcopydb.postgres.names import Name, quote_ident
 from pgcopydb.postgres.selection import Selection
 from pgcopydb.postgres.server import ServerFacts
 
@@ -32,7 +40,8 @@ class Needs:
     """Whether the one who restores has to act as it."""
     extensions: list[tuple[str, str, str]]
     tablespaces: UsedTablespaces
-    locale: tuple[str, str, str]
+    locale: DatabaseLocale
+    collations: list[NeededCollation]
     settings: list[tuple[str, str, str]]
 
 
@@ -41,7 +50,6 @@ def read_needs(source: Connection, selection: Selection) -> Needs:
     tables = [Name(row[1], row[2]) for row in source.execute(query("tables"), {"estimate": True}).fetchall()]
     tables += [Name(row[1], row[2]) for row in source.execute(query("partitioned_tables")).fetchall()]
     settings = [(row[0], row[1], row[2]) for row in source.execute(query("properties")).fetchall()]
-    locale = source.execute(query("database_locale")).fetchone() or ("UTF8", "C", "C")
     return Needs(
         tables=[name for name in tables if selection.keeps(name)],
         schemas=[row[0] for row in source.execute(query("namespaces")).fetchall() if row[0] not in selection.schemas],
@@ -52,7 +60,8 @@ def read_needs(source: Connection, selection: Selection) -> Needs:
             if row[1] not in selection.extensions
         ],
         tablespaces=read_used(source, selection, settings),
-        locale=(locale[0], locale[1], locale[2]),
+        locale=read_locale(source),
+        collations=[each for each in read_collations(source) if each.name.schema not in selection.schemas],
         settings=settings,
     )
 
@@ -81,7 +90,8 @@ def check_target(
             yield from _settings(connection, facts)
         yield from _emptiness(connection, needs, options)
         yield from _budget(connection, options)
-        yield from _locale(connection, facts, needs)
+        yield from check_locale(connection, facts.dbname, needs.locale)
+        yield from check_collations(connection, needs.collations, options)
 
 
 def _attempt(connection: Connection, statement: str) -> psycopg.Error | None:
@@ -230,27 +240,4 @@ def _budget(connection: Connection, options: CloneOptions) -> Iterator[Finding]:
             "connections",
             f"the copy opens up to {wanted}, only {free} are free",
             "lower --table-jobs, --index-jobs and --large-objects-jobs, or raise max_connections",
-        )
-
-
-def _locale(connection: Connection, facts: ServerFacts, needs: Needs) -> Iterator[Finding]:
-    row: Sequence[str] = connection.execute(query("database_locale")).fetchone() or needs.locale
-    encoding, collate, ctype = needs.locale
-    if row[0] != encoding:
-        lossless = row[0] == "UTF8" and encoding != "SQL_ASCII"
-        yield Finding(
-            Severity.NOTE if lossless else Severity.ERROR,
-            Side.TARGET,
-            "encoding",
-            f"is {row[0]} here and {encoding} on the source"
-            + ("" if lossless else ": not every text of the source can be stored"),
-            f"CREATE DATABASE {quote_ident(facts.dbname)} TEMPLATE template0 ENCODING {quote_literal(encoding)}"
-            f" LC_COLLATE {quote_literal(collate)} LC_CTYPE {quote_literal(ctype)};",
-        )
-    elif (row[1], row[2]) != (collate, ctype):
-        yield Finding(
-            Severity.WARNING,
-            Side.TARGET,
-            "collation",
-            f"is {row[1]}/{row[2]} here and {collate}/{ctype} on the source: text sorts differently",
         )

@@ -39,6 +39,7 @@ def check(
     tablespace_map: o.TablespaceMap = None,
     skip_large_objects: o.SkipLargeObjects = False,
     skip_extensions: o.SkipExtensions = False,
+    skip_collations: o.SkipCollations = False,
     filters: o.Filters = None,
     roles: o.WithRoles = False,
     no_role_passwords: o.NoRolePasswords = False,

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from pgcopydb.runtime.errors import CorruptState
+from pgcopydb.runtime.errors import CorruptState, SourceError
 
 
 class Plugin(StrEnum):
@@ -103,7 +103,7 @@ def read_test_decoding(payload: bytes) -> PluginMessage | None:
         return None
     if payload.startswith(_LOGICAL_MESSAGE):
         return PluginMessage(MESSAGE, None, None, b"null")  # its content may be anything
-    text = orjson.dumps(payload.decode("utf-8"))
+    text = orjson.dumps(_in_utf8(payload))
     row = _TEST_DECODING_ROW.match(payload)
     if row is not None:
         return PluginMessage(row[1].decode(), None, None, text)
@@ -118,11 +118,25 @@ def read_wal2json(payload: bytes) -> PluginMessage:
     action = _WAL2JSON_ACTION.match(payload)
     if action is None:
         raise _unknown(Plugin.WAL2JSON, payload)
+    if not payload.isascii():
+        _in_utf8(payload)
     kind = action[1].decode()
     if kind not in {BEGIN, COMMIT}:
         return PluginMessage(kind, None, None, payload)
     xid, timestamp = _WAL2JSON_XID.search(payload), _WAL2JSON_TIMESTAMP.search(payload)
     return PluginMessage(kind, xid[1].decode() if xid else None, timestamp[1].decode() if timestamp else None, payload)
+
+
+def _in_utf8(payload: bytes) -> str:
+    """As files of changes are written; a database of another encoding has a plugin that converts."""
+    try:
+        return payload.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"a change holds bytes that are not UTF-8, at {error.start}: {payload[:120]!r}",
+            hint="The source's encoding is SQL_ASCII, which promises nothing of its bytes: such a row can be copied and"
+            " not followed. Copy this database while nobody writes, without --follow.",
+        ) from error
 
 
 def _unknown(plugin: Plugin, payload: bytes) -> CorruptState:

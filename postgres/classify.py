@@ -17,6 +17,7 @@ _TRANSIENT: Final = frozenset({"57P01", "57P02", "57P03", "53300", "40001", "40P
 
 _HINTS: Final = {
     "42501": "Grant the privilege to this role, or use one that has it; `pgcopydb check` lists all that is missing.",
+    "22021": "A name or a text in the catalogs is not UTF-8 (the database is SQL_ASCII): rename or rewrite it there.",
     "53100": "The server's disk is full. Free some room there, then continue with --resume.",
     "53200": "Raise max_locks_per_transaction on this server when the message speaks of locks; then --resume.",
     "53300": "Lower --table-jobs and --index-jobs, or raise max_connections on this server.",

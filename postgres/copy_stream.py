@@ -18,7 +18,7 @@ from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.relay import CancelToken, relay_copy
 from pgcopydb.runtime.errors import PgcopydbError, Stopped
 
-__all__ = ["CancelToken", "CopyCounts", "copy_between", "is_plain"]
+__all__ = ["CancelToken", "CopyCounts", "copy_between", "is_plain", "kept_encoding"]
 
 _BATCH_BYTES: Final = 1 << 17
 _GSS_SINCE: Final = 120000
@@ -72,6 +72,16 @@ def is_plain(connection: Connection) -> bool:
         "SELECT encrypted FROM pg_catalog.pg_stat_gssapi WHERE pid = pg_catalog.pg_backend_pid()"
     ).fetchone()
     return row is None or not row[0]
+
+
+def kept_encoding(source: Connection, target: Connection) -> str | None:
+    """The encoding in which rows go over as they are stored: that of both databases. None is UTF-8, or converts to it.
+
+    Named in both COPY statements, it spares a conversion forth and back, which SQL_ASCII, whose bytes may be anything,
+    does not survive. Rows in binary form do not heed it.
+    """
+    of_source, of_target = (each.info.parameter_status("server_encoding") for each in (source, target))
+    return of_source if of_source == of_target != "UTF8" else None
 
 
 def _batches(rows: psycopg.Copy) -> Iterator[bytes]:
