@@ -33,30 +33,14 @@ _DUPLICATE: Final = "23505"
 
 def fetch_extensions(connection: Connection, store: CatalogStore) -> None:
     """Extensions, and their configuration tables in an order that their foreign keys allow."""
-    store.executemany("INSERT INTO extension VALUES (?, ?, ?, ?)", connection.execute(query("extensions")).fetchall())
+    store.executemany(
+        "INSERT INTO extension VALUES (?, ?, ?, ?, ?)", connection.execute(query("extensions")).fetchall()
+    )
     store.executemany(
         "INSERT INTO extension_config (oid, extension, schema, name, kind, condition, position)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
         connection.execute(query("extension_config")).fetchall(),
     )
-
-
-def create_extensions(store: CatalogStore, target: Endpoint, stop: Stop) -> None:
-    """Those that the target does not have, in the schemas where the source has them; what they need too."""
-    with target.connect_patiently("extensions", stop) as connection:
-        for row in store.rows("SELECT name, schema FROM extension ORDER BY oid"):
-            stop.check()
-            with server_errors(Side.TARGET, f"creating extension {row['name']}"):
-                there = connection.execute("SELECT FROM pg_catalog.pg_extension WHERE extname = %s", (row["name"],))
-                if there.fetchone() is not None:
-                    logger.info("The target has extension %s", row["name"])
-                    continue
-                schema = quote_ident(row["schema"])
-                if row["schema"] != "pg_catalog":
-                    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}".encode())
-                statement = f"CREATE EXTENSION IF NOT EXISTS {quote_ident(row['name'])} WITH SCHEMA {schema} CASCADE"
-                connection.execute(statement.encode())
-            logger.info("Created extension %s", row["name"])
 
 
 def copy_extension_data(

@@ -6,6 +6,7 @@ a copy, by the same decisions.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ _WITHOUT_KEY = """
 SELECT c.oid::bigint FROM pg_catalog.pg_class c
  WHERE c.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
 """
+_NUMBER_OR_TEXT = re.compile(r"([0-9]+)|([^0-9]+)")
 _SIZES = """
 SELECT c.oid::bigint, n.nspname, c.relname, c.reltuples::bigint, coalesce(pg_catalog.pg_table_size(c.oid), 0)
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -163,14 +165,25 @@ def extensions(connection: Connection, selection: Selection) -> list[dict[str, A
 
 
 def available_versions(connection: Connection) -> list[dict[str, Any]]:
-    """Of each extension that the server could create, the default version first."""
+    """Of each extension that the server could create, the default version first, then the newest."""
     rows = connection.execute(
-        "SELECT e.name, e.default_version,"
-        " array_agg(v.version ORDER BY v.version = e.default_version DESC, v.version)"
+        "SELECT e.name, e.default_version, array_agg(v.version)"
         " FROM pg_catalog.pg_available_extensions e JOIN pg_catalog.pg_available_extension_versions v USING (name)"
         " GROUP BY 1, 2 ORDER BY 1"
     ).fetchall()
-    return [{"name": row[0], "default": row[1], "versions": row[2]} for row in rows]
+    return [
+        {
+            "name": name,
+            "default": default,
+            "versions": sorted(versions, key=lambda each: (each == default, _by_number(each)), reverse=True),
+        }
+        for name, default, versions in rows
+    ]
+
+
+def _by_number(version: str) -> list[tuple[int, str]]:
+    """1.10 is above 1.9."""
+    return [(int(number or 0), text) for number, text in _NUMBER_OR_TEXT.findall(version)]
 
 
 def requirements(connection: Connection, selection: Selection) -> list[dict[str, str]]:

@@ -53,6 +53,8 @@ class RestoreOptions:
     tablespace_map: Mapping[str, str] = field(default_factory=dict)
     """Tablespaces of the source that have another name on the target."""
     skip_extensions: bool = False
+    requirements: Mapping[str, str] | None = None
+    """Versions of extensions, by name: each is then created one by one, not by pg_restore."""
     skip_ext_comments: bool = False
     skip_collations: bool = False
     fk: ForeignKeys = ForeignKeys.VALID

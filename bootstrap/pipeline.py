@@ -20,7 +20,8 @@ from pgcopydb.bootstrap.catalog import fetch_catalog
 from pgcopydb.bootstrap.copy_plan import plan_parts
 from pgcopydb.bootstrap.copy_queue import Refused, Round, start_copy
 from pgcopydb.bootstrap.copy_table import TableRewritten, mark_copied
-from pgcopydb.bootstrap.extension_data import copy_extension_data, create_extensions
+from pgcopydb.bootstrap.extension_data import copy_extension_data
+from pgcopydb.bootstrap.extensions import create_extensions
 from pgcopydb.bootstrap.filtering import resolve, rules_of_run
 from pgcopydb.bootstrap.foreign_keys import validate
 from pgcopydb.bootstrap.index_queue import IndexQueue, build_settings
@@ -119,7 +120,7 @@ def _copy_everything(clone: Clone, activity: Activity) -> None:
             restore_pre_data(clone.store, clone.workdir, clone.target, clone.tools, clone.options.restore, clone.stop)
         clone.stop.check()
         if Step.EXTENSIONS in clone.options.steps:
-            create_extensions(clone.store, clone.target, clone.stop)
+            create_extensions(clone.store, clone.target, clone.options.restore, clone.stop)
         _copy_data(clone, held, activity)
 
 

@@ -9,12 +9,13 @@ interrupted restore is resumed was made by it, and may be dropped and made anew:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
 from pgcopydb.bootstrap.addresses import addresses_of, standing
 from pgcopydb.bootstrap.archive import ArchiveEntry, attached_to
+from pgcopydb.bootstrap.extensions import create_extensions, pins_of
 from pgcopydb.bootstrap.options import RestoreOptions
 from pgcopydb.bootstrap.placement import DATABASE_DEFAULT, move_tables, placement_of
 from pgcopydb.bootstrap.queries import query
@@ -73,6 +74,8 @@ def restore_pre_data(
             raise _conflict([entry for entry in entries if entry.dump_id in there])
         store.set_setting(_BEGUN, "yes")
         _create_public(store, connection)
+        if pins_of(store, options) is not None:
+            create_extensions(store, target, options, stop)
         failpoint("pre_data.before_restore")
         clean = ["--clean", "--if-exists"] if there or options.drop_if_exists else []
         with_places = replace(options, no_tablespaces=True) if placement.renames else options
@@ -114,9 +117,13 @@ def _create_public(store: CatalogStore, connection: Connection) -> None:
 
 
 def select_pre_data(
-    entries: Sequence[ArchiveEntry], options: RestoreOptions, stood_before: set[int]
+    entries: Sequence[ArchiveEntry],
+    options: RestoreOptions,
+    stood_before: set[int],
+    created: Collection[int] = (),
 ) -> tuple[list[ArchiveEntry], dict[str, list[ArchiveEntry]]]:
-    """What is restored, and what is left out, by reason. ``stood_before``: schemas and extensions, by dump id."""
+    """What is restored, and what is left out, by reason. ``stood_before``: schemas and extensions, by dump id;
+    ``created``: those that are made one by one, for ``--requirements``."""
     extensions = {entry.dump_id for entry in entries if entry.kind == "EXTENSION"}
     collations = {entry.dump_id for entry in entries if entry.kind == "COLLATION"}
     comments = {entry.dump_id for entry in entries if is_extension_comment(entry)}
@@ -124,6 +131,7 @@ def select_pre_data(
         ("belongs to the database", {e.dump_id for e in entries if e.kind in {"DATABASE", "DATABASE PROPERTIES"}}),
         ("stood on the target before", stood_before),
         ("stood on the target before", _attached(entries, stood_before & extensions)),
+        ("created for --requirements", set(created)),
     ]
     if options.skip_extensions:
         reasons.append(("--skip-extensions", extensions | comments | _attached(entries, extensions)))
@@ -157,7 +165,7 @@ def _select(
     addresses = addresses_of(store, entries)
     recorded = {(row["kind"], row["name"]) for row in store.rows("SELECT kind, name FROM target_object")}
     stood_before = {dump_id for dump_id, address in addresses.items() if (address.type, address.names[-1]) in recorded}
-    kept, left_out = select_pre_data(entries, options, stood_before)
+    kept, left_out = select_pre_data(entries, options, stood_before, _created(store, entries, options))
     for reason, those in left_out.items():
         logger.info("Left out of the schema: %d entries (%s)", len(those), reason)
         for entry in those:
@@ -166,6 +174,16 @@ def _select(
     if schemas and not options.no_owner:
         _warn_about_owners(store, connection, {addresses[dump_id].names[-1] for dump_id in schemas & stood_before})
     return kept
+
+
+def _created(store: CatalogStore, entries: Sequence[ArchiveEntry], options: RestoreOptions) -> set[int]:
+    """Extensions, and the schemas that they are created in."""
+    if pins_of(store, options) is None:
+        return set()
+    hosts = {row["schema"] for row in store.rows("SELECT schema FROM extension")}
+    schemas = [entry for entry in entries if entry.kind == "SCHEMA"]
+    found = {number for number, address in addresses_of(store, schemas).items() if address.names[-1] in hosts}
+    return found | {entry.dump_id for entry in entries if entry.kind == "EXTENSION"}
 
 
 def _warn_about_owners(store: CatalogStore, connection: Connection, schemas: set[str]) -> None:

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import psycopg
-
 from pgcopydb.bootstrap.findings import Finding, Severity
 from pgcopydb.bootstrap.options import CloneOptions, Roles
+from pgcopydb.bootstrap.preflight_extensions import UsedExtensions, attempt, check_extensions, read_extensions
 from pgcopydb.bootstrap.preflight_locale import (
     DatabaseLocale,
     NeededCollation,
@@ -38,7 +37,7 @@ class Needs:
     schemas: list[str]
     roles: dict[str, bool]
     """Whether the one who restores has to act as it."""
-    extensions: list[tuple[str, str, str]]
+    extensions: UsedExtensions
     tablespaces: UsedTablespaces
     locale: DatabaseLocale
     collations: list[NeededCollation]
@@ -54,11 +53,7 @@ def read_needs(source: Connection, selection: Selection) -> Needs:
         tables=[name for name in tables if selection.keeps(name)],
         schemas=[row[0] for row in source.execute(query("namespaces")).fetchall() if row[0] not in selection.schemas],
         roles={row[0]: row[1] for row in source.execute(query("foreign_roles")).fetchall()},
-        extensions=[
-            (row[1], row[2], row[3])
-            for row in source.execute(query("extensions")).fetchall()
-            if row[1] not in selection.extensions
-        ],
+        extensions=read_extensions(source, selection),
         tablespaces=read_used(source, selection, settings),
         locale=read_locale(source),
         collations=[each for each in read_collations(source) if each.name.schema not in selection.schemas],
@@ -84,7 +79,7 @@ def check_target(
     with connection.transaction(force_rollback=True):
         yield from _schemas(connection, facts, needs)
         yield from _roles(connection, facts, needs, options)
-        yield from _extensions(connection, needs, options)
+        yield from check_extensions(connection, needs.extensions, options.restore)
         yield from check_placement(connection, facts, needs.tablespaces, options)
         if needs.settings and not options.skip.db_properties:
             yield from _settings(connection, facts)
@@ -94,18 +89,9 @@ def check_target(
         yield from check_collations(connection, needs.collations, options)
 
 
-def _attempt(connection: Connection, statement: str) -> psycopg.Error | None:
-    try:
-        with connection.transaction(force_rollback=True):
-            connection.execute(statement)
-    except psycopg.Error as exc:
-        return exc
-    return None
-
-
 def _schemas(connection: Connection, facts: ServerFacts, needs: Needs) -> Iterator[Finding]:
     user, database = quote_ident(facts.user), quote_ident(facts.dbname)
-    refusal = _attempt(connection, f"CREATE SCHEMA {_PROBE}")
+    refusal = attempt(connection, f"CREATE SCHEMA {_PROBE}")
     if refusal is not None:
         yield Finding(
             Severity.ERROR,
@@ -118,7 +104,7 @@ def _schemas(connection: Connection, facts: ServerFacts, needs: Needs) -> Iterat
         "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname = ANY (%s)", (needs.schemas,)
     ).fetchall()
     for (schema,) in rows:
-        refusal = _attempt(connection, f"CREATE TABLE {Name(schema, _PROBE).sql} ()")
+        refusal = attempt(connection, f"CREATE TABLE {Name(schema, _PROBE).sql} ()")
         if refusal is not None:
             yield Finding(
                 Severity.ERROR,
@@ -148,7 +134,7 @@ def _roles(connection: Connection, facts: ServerFacts, needs: Needs, options: Cl
         elif (
             acts
             and not options.restore.no_owner
-            and _attempt(connection, f"SET LOCAL ROLE {quote_ident(role)}") is not None
+            and attempt(connection, f"SET LOCAL ROLE {quote_ident(role)}") is not None
         ):
             yield Finding(
                 Severity.ERROR,
@@ -159,43 +145,8 @@ def _roles(connection: Connection, facts: ServerFacts, needs: Needs, options: Cl
             )
 
 
-def _extensions(connection: Connection, needs: Needs, options: CloneOptions) -> Iterator[Finding]:
-    if options.restore.skip_extensions:
-        return
-    rows = connection.execute("SELECT extname, extversion FROM pg_catalog.pg_extension").fetchall()
-    installed = {row[0]: row[1] for row in rows}
-    available = {row[0] for row in connection.execute("SELECT name FROM pg_catalog.pg_available_extensions").fetchall()}
-    for name, _schema, version in needs.extensions:
-        if name in installed:
-            if installed[name] != version:
-                yield Finding(
-                    Severity.NOTE,
-                    Side.TARGET,
-                    f"extension {name}",
-                    f"has version {installed[name]} here and {version} on the source",
-                )
-        elif name not in available:
-            yield Finding(
-                Severity.ERROR,
-                Side.TARGET,
-                f"extension {name}",
-                "is used on the source and not available on this server",
-                "install its package on the target's host, or leave extensions out with --skip-extensions",
-            )
-        else:
-            refusal = _attempt(connection, f"CREATE EXTENSION {quote_ident(name)} CASCADE")
-            if refusal is not None:
-                yield Finding(
-                    Severity.ERROR,
-                    Side.TARGET,
-                    f"extension {name}",
-                    f"cannot be created: {refusal.diag.message_primary}",
-                    f"CREATE EXTENSION {quote_ident(name)}; -- as a superuser",
-                )
-
-
 def _settings(connection: Connection, facts: ServerFacts) -> Iterator[Finding]:
-    refusal = _attempt(connection, f"ALTER DATABASE {quote_ident(facts.dbname)} SET work_mem = '4MB'")
+    refusal = attempt(connection, f"ALTER DATABASE {quote_ident(facts.dbname)} SET work_mem = '4MB'")
     if refusal is not None:
         yield Finding(
             Severity.WARNING,

@@ -40,6 +40,7 @@ def check(
     skip_large_objects: o.SkipLargeObjects = False,
     skip_extensions: o.SkipExtensions = False,
     skip_collations: o.SkipCollations = False,
+    requirements: o.RequirementsFile = None,
     filters: o.Filters = None,
     roles: o.WithRoles = False,
     no_role_passwords: o.NoRolePasswords = False,

@@ -54,6 +54,7 @@ def clone(
     tablespace_map: o.TablespaceMap = None,
     skip_large_objects: o.SkipLargeObjects = False,
     skip_extensions: o.SkipExtensions = False,
+    requirements: o.RequirementsFile = None,
     skip_ext_comments: o.SkipExtComments = False,
     skip_collations: o.SkipCollations = False,
     filters: o.Filters = None,

@@ -14,6 +14,7 @@ import typer
 
 from pgcopydb.apply.replay import OnConflict
 from pgcopydb.bootstrap.options import CopyFormat, ForeignKeys
+from pgcopydb.bootstrap.pins import parse_requirements
 from pgcopydb.cli.accepted import SAID
 from pgcopydb.daemon.plugins import PluginChoice
 from pgcopydb.postgres.conninfo import SECRETS, ConnInfo, Side
@@ -272,6 +273,17 @@ SkipExtensions = Annotated[
         "-e",
         help="Leave out extensions, their comments and their configuration data.",
         rich_help_panel=_WHAT,
+    ),
+]
+RequirementsFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--requirements",
+        "-Q",
+        help="JSON file with the versions in which extensions are created, as `pgcopydb list extensions "
+        "--requirements` prints it; others are created in the target's default version.",
+        rich_help_panel=_WHAT,
+        metavar="FILE",
     ),
 ]
 SkipExtComments = Annotated[
@@ -632,6 +644,20 @@ def filters_of(path: Path | None, *, skip_extensions: bool = False) -> FilterRul
         return rules
     except OSError as exc:
         raise UsageError(f"--filters {path} cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path} is not UTF-8: byte {exc.start}", hint="Save it as UTF-8.") from exc
+
+
+def requirements_of(path: Path | None, *, skip_extensions: bool = False) -> dict[str, str] | None:
+    """The versions of a requirements file, none without one. Raises ``ConfigError`` or ``UsageError``."""
+    if path is None:
+        return None
+    if skip_extensions:
+        raise UsageError("--requirements and --skip-extensions exclude each other", hint="Give one of them.")
+    try:
+        return parse_requirements(path.read_text(encoding="utf-8"), str(path))
+    except OSError as exc:
+        raise UsageError(f"--requirements {path} cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{path} is not UTF-8: byte {exc.start}", hint="Save it as UTF-8.") from exc
 

@@ -9,7 +9,7 @@ from typing import Any
 from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, ForeignKeys, Jobs, RestoreOptions, Roles, Skip, Split
 from pgcopydb.bootstrap.placement import parse_map
 from pgcopydb.cli.contradictions import check_options
-from pgcopydb.cli.options import filters_of
+from pgcopydb.cli.options import filters_of, requirements_of
 from pgcopydb.runtime.errors import UsageError
 
 
@@ -51,7 +51,10 @@ def _restore(values: Mapping[str, Any]) -> RestoreOptions:
     if mapped and values.get("no_tablespaces"):
         raise UsageError("--tablespace-map and --no-tablespaces exclude each other", hint="Give one of them.")
     given = {name: values.get(name, False) for name in RestoreOptions.__dataclass_fields__}
-    return RestoreOptions(**{**given, "tablespace_map": mapped, "fk": ForeignKeys(values.get("fk", ForeignKeys.VALID))})
+    file = values.get("requirements")
+    pins = requirements_of(file and Path(file), skip_extensions=values.get("skip_extensions", False))
+    fk = ForeignKeys(values.get("fk", ForeignKeys.VALID))
+    return RestoreOptions(**{**given, "fk": fk, "tablespace_map": mapped, "requirements": pins})
 
 
 def _jobs(values: Mapping[str, Any]) -> Jobs:

@@ -150,7 +150,8 @@ CREATE TABLE extension (
     oid integer PRIMARY KEY,
     name text NOT NULL,
     schema text NOT NULL,
-    version text NOT NULL
+    version text NOT NULL,
+    position integer NOT NULL           -- those that it requires come first
 );
 
 CREATE TABLE extension_config (
