@@ -10,7 +10,7 @@ PACKAGES := apply bootstrap cli daemon postgres runtime
 PYTEST_ARGS ?=
 # Most of a test is waiting for servers.
 TEST_JOBS ?= $(shell echo $$(( $$(nproc) + 1 )))
-PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_JOBS) $(PYTEST_ARGS)
 
 .PHONY: install dev demo test lint bench faults soak docs clean help
 
@@ -34,12 +34,12 @@ demo: dev ## a complete online migration between two embedded servers of differe
 
 test: dev ## unit, property and integration tests on real servers
 	scripts/install-servers
-	$(PYTEST) tests/unit tests/property tests/integration
-	$(PYTEST) tests/faults -m "not slow"
+	$(PYTEST) --dist loadfile tests/unit tests/property tests/integration
+	$(PYTEST) --dist worksteal tests/faults -m "not slow"
 
 faults: dev ## the whole fault suite: every failpoint, cut connections, full disks
 	scripts/install-servers
-	$(PYTEST) tests/faults
+	$(PYTEST) --dist worksteal tests/faults
 
 soak: dev ## a migration under load for an hour (PGCOPYDB_SOAK_SECONDS): memory, open files and disk stay bounded
 	scripts/install-servers

@@ -49,7 +49,7 @@ from pgcopydb.runtime.workdir import WorkDir
 
 logger = logging.getLogger(__name__)
 
-_ROUNDS: Final = 5
+_ROUNDS: Final = 20
 """How often a table may be truncated again before it is read."""
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.wait import PATIENCE
+
 PROGRAM = Path(sys.executable).parent / "pgcopydb"
 
 
@@ -38,11 +40,11 @@ class Command:
                 capture_output=True,
                 text=True,
                 env=_environment(env),
-                timeout=timeout,
+                timeout=timeout * PATIENCE,
             )
         except subprocess.TimeoutExpired as exc:
             stderr = exc.stderr.decode(errors="replace") if isinstance(exc.stderr, bytes) else exc.stderr
-            pytest.fail(f"{_shown(args)} did not end within {timeout:g} seconds:\n{stderr}")
+            pytest.fail(f"{_shown(args)} did not end within {timeout * PATIENCE:g} seconds:\n{stderr}")
         if check and done.returncode != 0:
             pytest.fail(f"{_shown(args)} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done
