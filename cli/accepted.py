@@ -47,9 +47,10 @@ class Accepted:
     text: str = ""
     variable: str | None = None
 
-    def option(self) -> click.Option:
+    def option(self) -> AcceptedOption:
         flag: dict[str, Any] = {"type": str, "metavar": self.value} if self.value else {"is_flag": True}
-        return click.Option(
+        return AcceptedOption(
+            self,
             self.names,
             expose_value=False,
             hidden=True,
@@ -70,6 +71,14 @@ class Accepted:
             _say(context, NOTICE, f"{name} has no effect on `{context.command_path}`")
         elif STAGE_VARIABLE not in os.environ:
             _say(context, logging.WARNING, f"{name}: {self.text}")
+
+
+class AcceptedOption(click.Option):
+    """On the command line, not in the help. ``accepted`` says what becomes of it."""
+
+    def __init__(self, accepted: Accepted, names: tuple[str, ...], **settings: Any) -> None:
+        super().__init__(names, **settings)
+        self.accepted = accepted
 
 
 def _say(context: click.Context, level: int, text: str) -> None:
@@ -130,6 +139,12 @@ _STREAM: Final = _options(
     "--endpos -E LSN",
     "--replay-no-op-updates",
 )
+_PUBLICATION: Final = _options(
+    Kind.REPLACED,
+    "with pgoutput publications of its own are made, named as the slot, of exactly the tables that are followed: one "
+    "of somebody else's may lack some",
+    "--publication NAME",
+)
 _KNOWN: Final = (
     *_options(
         Kind.COMPARED,
@@ -137,9 +152,9 @@ _KNOWN: Final = (
         "--plugin -p NAME",
         "--slot-name -s NAME",
         "--origin -o NAME",
-        "--publication NAME",
     ),
     *_options(Kind.IDLE, "", "--wal2json-numeric-as-string -w"),
+    *_PUBLICATION,
 )
 _KNOWN_FILTERS: Final = _options(Kind.COMPARED, "", "--filters --filter -F FILE")
 _COORDINATOR: Final = tuple(
@@ -239,7 +254,8 @@ _RUNS: Final = (*_KNOWN, *_EVERY_STREAM, *_STREAM, *_COORDINATOR)
 _STEP: Final = (*_COPY, *_STREAM, *_CREATE_SLOT, *_COORDINATOR)
 
 _BY_COMMAND: Final[dict[str, tuple[Accepted, ...]]] = {
-    **dict.fromkeys(("clone", "fork", "copy db"), (*_CREATE_SLOT, *_COORDINATOR)),
+    **dict.fromkeys(("clone", "fork", "copy db"), (*_PUBLICATION, *_CREATE_SLOT, *_COORDINATOR)),
+    "snapshot": _PUBLICATION,
     "follow": (
         *_KNOWN,
         *_KNOWN_FILTERS,
@@ -272,7 +288,7 @@ _BY_COMMAND: Final[dict[str, tuple[Accepted, ...]]] = {
         _LIST,
     ),
     "compare schema": _options(Kind.IDLE, "", "--table-jobs --jobs -j N"),
-    "stream setup": (*_EVERY_STREAM, *_STREAM, *_COORDINATOR),
+    "stream setup": (*_PUBLICATION, *_EVERY_STREAM, *_STREAM, *_COORDINATOR),
     "stream cleanup": (*_EVERY_STREAM, *_STREAM, *_COORDINATOR),
     "stream prune": (*_KNOWN, *_CLIENT, *_EVERY_STREAM, *_STREAM),
     **dict.fromkeys(

@@ -28,9 +28,6 @@ def known_stream(workdir: WorkDir) -> Stream:
     for option, value in (("--slot-name", stream.slot), ("--origin", stream.origin)):
         if given.get(option, value) != value:
             raise _differs(workdir, option, given[option], value)
-    publication = given.get("--publication")
-    if publication is not None and stream.plugin is Plugin.PGOUTPUT and publication not in stream.publications:
-        raise _differs(workdir, "--publication", publication, ", ".join(stream.publications))
     check_filters(workdir)
     return stream
 

@@ -1,6 +1,7 @@
-"""Write ``docs/manual/commands.md``: every command and option, as the program itself declares them.
+"""Write what is made of the program's own declarations: ``docs/manual/commands.md``, every command and option, and
+``docs/compatibility.md``, what became of those of the C program.
 
-``make docs`` runs it. The test suite compares the file with what this module would write.
+``make docs`` runs it. The test suite compares the files with what this module would write.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final
 import click
 import typer
 
+from docs import c_program
 from pgcopydb.cli.main import application
 
 PAGE: Final = Path(__file__).parent / "manual" / "commands.md"
@@ -72,5 +74,11 @@ def _default(option: click.Option) -> str:
     return str(getattr(option.default, "value", option.default))
 
 
+def pages() -> dict[Path, str]:
+    """Every generated file, and what is in it."""
+    return {PAGE: commands_page(), c_program.PAGE: c_program.compatibility_page()}
+
+
 if __name__ == "__main__":
-    PAGE.write_text(commands_page(), encoding="utf-8")
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")

@@ -46,4 +46,4 @@ expect 12 pgcopydb compare data -S "$SOURCE" -T "$TARGET"
 expect 0 pgcopydb clone --sour "$SOURCE" --targ="$TARGET" --dir "$D" --table-j 2 --no-own
 expect 0 pgcopydb compare data -S "$SOURCE" -T "$TARGET"
 expect 3 pgcopydb clone -S "$SOURCE" -T "$TARGET" -D "$D"
-expect 0 pgcopydb clone -S "$SOURCE" -T "$TARGET" -D "$D" -R
+expect 0 pgcopydb fork -S "$SOURCE" -T "$TARGET" -D "$D" -R

@@ -18,9 +18,9 @@ pgcopydb stream apply --target - -D "$D" | grep -q "^BEGIN"
 pgcopydb stream sentinel set prefetch -D "$D"
 pgcopydb stream sentinel set apply -D "$D"
 pgcopydb stream catchup -D "$D" -R -C -s c_steps --replay-no-op-updates
-for what in startpos:s endpos:e write-lsn:w transform-lsn:t flush-lsn:f replay-lsn:r; do
-    long=$(pgcopydb stream sentinel get "--${what%:*}" -D "$D")
-    test "$long" = "$(pgcopydb stream sentinel get "-${what#*:}" -D "$D" -H localhost -P 5442)"
+for what in --startpos:-s --endpos:-e --write-lsn:-w --transform-lsn:-t --flush-lsn:-f --replay-lsn:-r; do
+    long=$(pgcopydb stream sentinel get "${what%:*}" -D "$D")
+    test "$long" = "$(pgcopydb stream sentinel get "${what#*:}" -D "$D" -H localhost -P 5442)"
     echo "$what $long" >>"$D/positions"
 done
 
@@ -30,4 +30,7 @@ pgcopydb stream receive -D "$D" -R -E "$endpos"
 pgcopydb stream transform -D "$D"
 pgcopydb stream apply -D "$D"
 pgcopydb copy sequences -D "$D" -R -C
+pgcopydb stream sentinel setup 0/1 0/0 -D "$D"
+pgcopydb stream sentinel set startpos 0/2 -D "$D" >/dev/null
+test "$(pgcopydb stream sentinel get -s -D "$D")" = 0/2
 pgcopydb stream cleanup -s c_steps -o pgcopydb -D "$D"

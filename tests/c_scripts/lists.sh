@@ -13,4 +13,5 @@ pgcopydb list depends -F "$D/filters.ini" -x -J >"$D/depends.json"
 pgcopydb list table-parts -s app -t orders -L 8kB -u 4 -k -J >"$D/parts.json"
 pgcopydb list table-parts --schema-name app --table-name orders --split-at 8kB --split-max-parts 4 --json >"$D/again.json"
 cmp "$D/parts.json" "$D/again.json"
-pgcopydb list indexes -s app -t customer -J >"$D/indexes_of_one.json"
+unset PGCOPYDB_SOURCE_PGURI
+pgcopydb list indexes -S "$SOURCE" -s app -t customer -J >"$D/indexes_of_one.json"

@@ -17,6 +17,9 @@ from tests.fix_servers import Database
 SECRET = "s3cr3t-geheim"
 
 
+_TWO = ("--source", "dbname=a", "--target", "dbname=b")
+
+
 def errors_of(stderr: str) -> list[str]:
     return [line for line in stderr.splitlines() if " ERROR " in line and "hint: " not in line]
 
@@ -41,6 +44,12 @@ def assert_one_clear_line(stderr: str, *words: str) -> None:
         (("--split-tables-larger-than", "-1"), ("--split-tables-larger-than", "'-1'")),
         (("--split-max-parts", "1.5"), ("--split-max-parts", "'1.5'")),
         (("--resume", "--restart"), ("--resume", "--restart")),
+        (("--use-copy-binary", "--copy-format", "text"), ("--use-copy-binary", "--copy-format text")),
+        (("--endpos", "0/1"), ("--endpos", "--follow")),
+        (("--no-role-passwords",), ("--no-role-passwords", "--roles")),
+        (("--plugin", "pgoutput", "--wal2json-numeric-as-string"), ("--wal2json-numeric-as-string", "pgoutput")),
+        (("--plugin", "test_decoding", "--wal2json-lossy-nan"), ("--wal2json-lossy-nan", "test_decoding")),
+        ((*_TWO, "--follow", "--snapshot", "1-2-3"), ("--snapshot 1-2-3", "--follow", "replication slot")),
         (("--no-such-option",), ("--no-such-option",)),
         ((), ("no connection string for the source",)),
         (("--source", "dbname=a"), ("no connection string for the target",)),
@@ -52,6 +61,75 @@ def test_a_bad_command_line(arguments: tuple[str, ...], words: tuple[str, ...], 
     assert done.returncode == 1
     assert_one_clear_line(done.stderr, *words)
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("list tables --list-skipped", ("--list-skipped", "--filters")),
+        ("list tables --list-skipped --without-pkey --filters F", ("--without-pkey", "--list-skipped")),
+        ("list indexes --schema-name app", ("--schema-name", "--table-name")),
+        (
+            "clone --source dbname=a --target dbname=b --skip-extensions --filters F",
+            ("--skip-extensions", "include-only"),
+        ),
+        ("copy data --resume --restart", ("--resume", "--restart")),
+        ("dump schema --resume --restart", ("--resume", "--restart")),
+        ("follow --restart", ("--restart", "pgcopydb follow")),
+        ("restore post-data --restart", ("--restart", "restore post-data")),
+        ("stream cleanup --dry-run", ("--dry-run", "stream cleanup")),
+        ("stream setup --plugin pgoutput --wal2json-numeric-as-string", ("--wal2json-numeric-as-string", "pgoutput")),
+        (
+            "snapshot --follow --plugin pgoutput --wal2json-numeric-as-string",
+            ("--wal2json-numeric-as-string", "pgoutput"),
+        ),
+        ("stream transform --to-stdout", ("--to-stdout", "JSON file")),
+        ("stream transform some.json --from-stdin", ("--from-stdin", "some.json")),
+        ("stream apply some.sql --from-stdin", ("--from-stdin", "some.sql")),
+        ("stream sentinel get --startpos --endpos", ("startpos", "endpos")),
+        ("stream sentinel set endpos 0/1 --current", ("LSN", "--current")),
+    ],
+    ids=str,
+)
+def test_options_that_contradict_each_other(
+    command: str, words: tuple[str, ...], pgcopydb: Command, tmp_path: Path, workdir_path: Path
+) -> None:
+    """Before anything is touched: there is no server at these addresses, and no work directory afterwards."""
+    filters = tmp_path / "filters.ini"
+    filters.write_text("[include-only-extension]\nhstore\n", encoding="utf-8")
+    arguments = [str(filters) if word == "F" else word for word in command.split()]
+    env = {"PGCOPYDB_SOURCE_PGURI": "host=nowhere.invalid", "PGCOPYDB_TARGET_PGURI": "host=nowhere.invalid"}
+    done = pgcopydb.run(*arguments, "--dir", workdir_path, env=env, check=False)
+    assert done.returncode == 1, done.stderr
+    assert_one_clear_line(done.stderr, *words)
+    assert done.stdout == ""
+    assert not workdir_path.exists()
+
+
+def test_what_the_environment_says_to_all_commands_contradicts_none(pgcopydb: Command) -> None:
+    env = {"PGCOPYDB_ENDPOS": "0/1", "PGCOPYDB_COPY_FORMAT": "text", "PGCOPYDB_USE_COPY_BINARY": "on"}
+    more = {"PGCOPYDB_OUTPUT_PLUGIN": "pgoutput", "PGCOPYDB_WAL2JSON_NUMERIC_AS_STRING": "on"}
+    done = pgcopydb.run("clone", env={**env, **more}, check=False)
+    assert_one_clear_line(done.stderr, "no connection string for the source")
+
+
+def test_a_stream_that_the_work_directory_knows_otherwise(
+    source_db: Database, target_db: Database, pgcopydb: Command, workdir_path: Path
+) -> None:
+    """What is repeated is accepted, what differs is not."""
+    env = {"PGCOPYDB_SOURCE_PGURI": source_db.dsn, "PGCOPYDB_TARGET_PGURI": target_db.dsn}
+    names = ("--slot-name", "known", "--origin", "known")
+    there = ("--dir", str(workdir_path))
+    pgcopydb.run("stream", "setup", *there, *names, "--plugin", "test_decoding", env=env)
+    try:
+        for option, value in (("--slot-name", "other"), ("--origin", "other"), ("--plugin", "pgoutput")):
+            done = pgcopydb.run("stream", "receive", *there, option, value, env=env, check=False)
+            assert done.returncode == 3
+            assert_one_clear_line(done.stderr, f"{option} {value}", "known" if value == "other" else "test_decoding")
+        endpos = source_db.fetch("SELECT pg_current_wal_lsn()::text")[0][0]
+        pgcopydb.run("stream", "receive", *there, *names, "--plugin", "test_decoding", "--endpos", endpos, env=env)
+    finally:
+        pgcopydb.run("stream", "cleanup", *there, env=env)
 
 
 @pytest.mark.parametrize(

@@ -128,8 +128,8 @@ def test_clone_follow(script: Script, pair: DbPair) -> None:
 def test_follow_step_by_step(script: Script, pair: DbPair) -> None:
     script("follow_steps")
     found = dict(line.split(" ") for line in (script.folder / "positions").read_text(encoding="utf-8").splitlines())
-    assert found["transform-lsn:t"] != "0/0"
-    assert found["replay-lsn:r"] != found["startpos:s"] != "0/0"
+    assert found["--transform-lsn:-t"] != "0/0"
+    assert found["--replay-lsn:-r"] != found["--startpos:-s"] != "0/0"
     assert_same_content(pair.source.dsn, pair.target.dsn)
     assert pair.source.fetch("SELECT FROM pg_replication_slots WHERE slot_name = 'c_steps'") == []
 

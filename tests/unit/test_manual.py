@@ -9,7 +9,7 @@ import click
 import pytest
 import typer
 
-from docs.generate import PAGE, commands_page, variables
+from docs.generate import PAGE, pages, variables
 from pgcopydb.cli.main import application
 
 MANUAL = Path(PAGE).parent
@@ -20,8 +20,9 @@ def options() -> list[tuple[str, click.Option]]:
     return [(option.opts[0], option) for option in clone.params if isinstance(option, click.Option)]
 
 
-def test_the_generated_page_is_up_to_date() -> None:
-    assert PAGE.read_text(encoding="utf-8") == commands_page(), "run `make docs`"
+@pytest.mark.parametrize(("page", "text"), [*pages().items()], ids=lambda value: getattr(value, "name", ""))
+def test_the_generated_page_is_up_to_date(page: Path, text: str) -> None:
+    assert page.read_text(encoding="utf-8") == text, "run `make docs`"
 
 
 @pytest.mark.parametrize(("name", "option"), options(), ids=lambda value: value if isinstance(value, str) else "")
