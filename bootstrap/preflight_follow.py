@@ -49,6 +49,7 @@ def check_following(
     plugin = wanted.stream.plugin or Plugin.TEST_DECODING if stream is None else stream.plugin
     if stream is None:
         yield from _check_new_stream(reader, writer, wanted, replicates=login is None)
+    yield from _feedback(reader)
     lacking = without_identity(followed_tables(reader, plugin, selection))
     for name in lacking[:_SHOWN]:
         yield Finding(
@@ -66,6 +67,21 @@ def check_following(
     if replica is not None:
         yield Finding(Severity.WARNING, Side.TARGET, "changes", replica.message, replica.fix)
     yield from _triggers_that_fire(reader, "OA" if replica is not None else "AR")
+
+
+def _feedback(reader: Connection) -> Iterator[Finding]:
+    with server_errors(Side.SOURCE, "asking what its primary knows"):
+        row = reader.execute(
+            "SELECT pg_catalog.pg_is_in_recovery(), current_setting('hot_standby_feedback') = 'on'"
+        ).fetchone()
+    if row == (True, False):
+        yield Finding(
+            Severity.WARNING,
+            Side.SOURCE,
+            "standby",
+            "its primary does not know what decoding still needs: a VACUUM there can end the slot and so the migration",
+            "ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf(); -- on the standby",
+        )
 
 
 def _check_new_stream(

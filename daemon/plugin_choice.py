@@ -94,6 +94,8 @@ def choose_plugin(source: Connection, asked: Plugin | None, numeric_as_string: b
                 hint="Use pgoutput, which does: --plugin pgoutput.",
             )
         asked = Plugin.PGOUTPUT
+    if asked is Plugin.PGOUTPUT:
+        _check_publishes(source)
     offer = _probe(source) if asked in {None, Plugin.WAL2JSON} else None
     risky = [] if offer is None or lossy_nan else tables_that_may_hold_nan(source)
     for name in risky[:3] if asked is Plugin.WAL2JSON else []:
@@ -143,7 +145,19 @@ def _test_decoding_or_less(source: Connection, asked: Plugin | None) -> Choice:
             f"the source cannot use test_decoding: {refusal}",
             hint="Install the server's contrib package, or use pgoutput, which every server has.",
         )
+    _check_publishes(source)
     return Choice(Plugin.PGOUTPUT)
+
+
+def _check_publishes(source: Connection) -> None:
+    """pgoutput sends what publications say, and a standby cannot be given any."""
+    with server_errors(Side.SOURCE, "asking whether it is a standby"):
+        standby = source.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
+    if standby == (True,):
+        raise SourceError(
+            "pgoutput needs publications, which cannot be made on a standby",
+            hint="Use test_decoding or wal2json, or follow the primary.",
+        )
 
 
 def _probe(source: Connection) -> Offer:

@@ -245,6 +245,12 @@ def _check_source(reader: Connection, slot: str) -> None:
 
 def _say_what_is_waited_for(reader: Connection) -> None:
     with server_errors(Side.SOURCE, "looking for open transactions"):
+        if reader.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() == (True,):
+            logger.info(
+                "A standby makes a slot when its primary says which transactions run: within 15 seconds while somebody "
+                "writes there, or at once after this on the primary: SELECT pg_log_standby_snapshot();"
+            )
+            return
         row = reader.execute(
             "SELECT pid, date_trunc('second', clock_timestamp() - xact_start)::text FROM pg_catalog.pg_stat_activity"
             " WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() AND xact_start < now() - interval '2 s'"

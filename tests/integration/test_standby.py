@@ -13,7 +13,7 @@ import pytest
 from demo.clusters import Cluster
 from tests.content import assert_same_content, assert_same_schema
 from tests.fix_command import Command
-from tests.fix_servers import Database
+from tests.fix_servers import Database, Servers, fresh_database
 from tests.fix_zoo import load_zoo
 from tests.wait import wait_until
 
@@ -87,3 +87,94 @@ def test_a_new_snapshot_of_a_standby_is_never_the_earlier_one(
     holder.send_signal(signal.SIGTERM)
     assert holder.wait(20) == 0
     assert target_db.fetch("SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM u)") == [(100, 100)]
+
+
+@pytest.fixture(scope="module")
+def decoding_clusters() -> Iterator[tuple[Cluster, Cluster]]:
+    """From 16 on a standby decodes. What decoding needs of the primary's catalogs, feedback keeps there."""
+    with (
+        Cluster.of_major(17) as primary,
+        Cluster.of_major(17, primary=primary, settings={"hot_standby_feedback": "on"}) as standby,
+    ):
+        yield primary, standby
+
+
+@pytest.fixture
+def decoding(decoding_clusters: tuple[Cluster, Cluster], request: pytest.FixtureRequest) -> Replicated:
+    name = f"decoding_{abs(hash(request.node.name)) % 10000}"
+    primary, standby = decoding_clusters
+    primary.create_database(name)
+    return Replicated(Database(primary, name), Database(standby, name))
+
+
+def test_a_standby_is_followed(decoding: Replicated, servers: Servers, pgcopydb: Command, workdir_path: Path) -> None:
+    """The sentinel is on the target. The primary is restarted in the middle; nothing is written on the standby."""
+    primary, standby = decoding.primary, decoding.standby
+    anywhere = Database(standby.cluster, "postgres")
+    slots = "SELECT slot_name FROM pg_replication_slots WHERE confirmed_flush_lsn IS NOT NULL"
+    primary.execute("CREATE TABLE t AS SELECT i, 'old' AS t FROM generate_series(1, 500) i")
+    primary.execute("ALTER TABLE t ADD PRIMARY KEY (i)")
+    decoding.catch_up()
+    with fresh_database(servers.get(18, "target"), "target") as target:
+        env = {"PGCOPYDB_SOURCE_PGURI": standby.dsn, "PGCOPYDB_TARGET_PGURI": target.dsn}
+        running = pgcopydb.start("clone", "--follow", "--dir", workdir_path, env=env)
+
+        def slot_is_made() -> bool:
+            # A standby makes a slot when it hears from the primary which transactions run.
+            primary.execute("SELECT pg_log_standby_snapshot()")
+            assert running.poll() is None, pgcopydb.log_of(running)
+            return anywhere.fetch(slots) == [("pgcopydb",)]
+
+        def is_there(number: int) -> bool:
+            assert running.poll() is None, pgcopydb.log_of(running)
+            there = target.fetch("SELECT to_regclass('t') IS NOT NULL") == [(True,)]
+            return there and target.fetch(f"SELECT FROM t WHERE i = {number}") != []
+
+        wait_until(slot_is_made, 60, "the slot")
+        assert "SELECT pg_log_standby_snapshot();" in pgcopydb.log_of(running)
+        primary.execute("UPDATE t SET t = 'new' WHERE i % 2 = 0; DELETE FROM t WHERE i % 10 = 1")
+        primary.execute("INSERT INTO t VALUES (501, 'new')")
+        wait_until(lambda: is_there(501), 60, "a change to be applied")
+        primary.cluster.restart()
+        primary.execute("INSERT INTO t VALUES (502, 'later')")
+        wait_until(lambda: is_there(502), 60, "a change behind the restart to be applied")
+        assert standby.fetch("SELECT to_regnamespace('pgcopydb')") == [(None,)]
+        pgcopydb.run("stream", "sentinel", "set", "endpos", "--current", "--dir", workdir_path, env=env)
+        assert running.wait(60) == 0, pgcopydb.log_of(running)
+        assert_same_content(standby.dsn, target.dsn)
+        pgcopydb.run("stream", "cleanup", "--dir", workdir_path, env=env)
+        assert anywhere.fetch(slots) == []
+        assert target.fetch("SELECT to_regnamespace('pgcopydb')") == [(None,)]
+
+
+def test_what_a_standby_needs_to_be_followed(
+    decoding: Replicated, target_db: Database, pgcopydb: Command, workdir_path: Path
+) -> None:
+    decoding.catch_up()
+    servers = ("--source", decoding.standby.dsn, "--target", target_db.dsn)
+    refused = pgcopydb.run("clone", "--follow", "--plugin", "pgoutput", *servers, "--dir", workdir_path, check=False)
+    assert refused.returncode == 4
+    assert "pgoutput needs publications, which cannot be made on a standby" in refused.stderr
+    standby = Database(decoding.standby.cluster, "postgres")
+    try:
+        standby.execute("ALTER SYSTEM SET hot_standby_feedback = off")
+        standby.execute("SELECT pg_reload_conf()")
+        found = pgcopydb.run("check", "--follow", *servers, "--json", check=False).stdout
+        (row,) = [row for row in orjson.loads(found) if row["subject"] == "standby"]
+        assert (row["severity"], "can end the slot" in row["message"]) == ("warning", True)
+    finally:
+        standby.execute("ALTER SYSTEM RESET hot_standby_feedback")
+        standby.execute("SELECT pg_reload_conf()")
+
+
+def test_an_older_standby_is_not_followed(
+    replicated: Replicated, target_db: Database, pgcopydb: Command, workdir_path: Path
+) -> None:
+    replicated.catch_up()
+    servers = ("--source", replicated.standby.dsn, "--target", target_db.dsn, "--dir", str(workdir_path))
+    for command in (("check", "--follow"), ("clone", "--follow")):
+        refused = pgcopydb.run(*command, *servers, check=False)
+        assert refused.returncode == 4
+        assert "standby older than PostgreSQL 16, which cannot decode changes" in refused.stdout + refused.stderr
+    assert target_db.fetch("SELECT FROM pg_replication_origin") == []
+    assert target_db.fetch("SELECT to_regnamespace('pgcopydb')") == [(None,)]
