@@ -121,6 +121,7 @@ _COPY: Final = _options(
     "--skip-db-properties -g",
     "--skip-split-by-ctid -k",
     "--use-copy-binary -n",
+    "--requirements -Q FILE",
     "--filters --filter -F FILE",
     "--fail-fast -i",
     "--restart -r",
