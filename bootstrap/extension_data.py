@@ -21,7 +21,7 @@ from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.copy_stream import CancelToken, copy_between, is_plain, kept_encoding
 from pgcopydb.postgres.names import Name, quote_ident, quote_literal
-from pgcopydb.runtime.errors import TargetError
+from pgcopydb.runtime.errors import SourceError, TargetError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.stop import Stop
 
@@ -60,12 +60,29 @@ def copy_extension_data(
                     begin_under(reader, snapshot.id)
                 for row in pending:
                     stop.check()
-                    _copy_or_explain(reader, writer, row, stop)
+                    if _is_gone(reader, row):
+                        name = Name(row["schema"], row["name"])
+                        logger.warning("%s of extension %s was dropped on the source meanwhile", name, row["extension"])
+                    else:
+                        _copy_or_explain(reader, writer, row, stop)
                     failpoint("extension_data.after_commit")
                     store.execute(
                         "UPDATE extension_config SET state = 'done', read_at = ? WHERE oid = ?",
                         (snapshot.read_at, row["oid"]),
                     )
+
+
+def _is_gone(reader: Connection, row: Row) -> bool:
+    """Catalogs are read as they are now, whatever the snapshot. Raises when the name means another table now."""
+    name = Name(row["schema"], row["name"])
+    with server_errors(Side.SOURCE, f"looking for {name}"):
+        found = reader.execute("SELECT to_regclass(%s)::oid::bigint", (name.sql,)).fetchone()
+    if found not in {(None,), (row["oid"],)}:
+        raise SourceError(
+            f"{name} of extension {row['extension']} was dropped after the snapshot was taken, and made anew",
+            hint="Begin again with --restart --drop-if-exists.",
+        )
+    return found == (None,)
 
 
 def _copy_or_explain(reader: Connection, writer: Connection, row: Row, stop: Stop) -> None:

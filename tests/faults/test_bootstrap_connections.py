@@ -178,16 +178,22 @@ def test_ctrl_c_while_a_server_says_nothing(
 def test_a_table_that_vanished_is_a_warning(
     loaded: Database, target_db: Database, pgcopydb: Command, workdir_path: Path
 ) -> None:
-    """Between the catalog and its COPY; pg_dump has it already."""
+    """Between the catalog and its COPY; pg_dump has it already. So has it what went with the table."""
+    loaded.execute(
+        "ALTER TABLE narrow ADD COLUMN n serial; CREATE SEQUENCE lonely; CREATE INDEX narrow_t ON narrow (t);"
+        "CREATE MATERIALIZED VIEW seen AS SELECT count(*) FROM narrow; CREATE EXTENSION hstore"
+    )
     running = pgcopydb.start(
         *clone(loaded.dsn, target_db.dsn, workdir_path), env={"PGCOPYDB_FAILPOINTS": "pre_data.after_restore=stop"}
     )
     stopped(running)
-    loaded.execute("DROP TABLE narrow")
+    loaded.execute("DROP TABLE narrow CASCADE; DROP SEQUENCE lonely; DROP EXTENSION hstore; DROP INDEX wide_filler")
     running.send_signal(signal.SIGCONT)
     assert running.wait(60) == 0, pgcopydb.log_of(running)
     assert "public.narrow was dropped on the source meanwhile" in pgcopydb.log_of(running)
+    assert "sequence public.lonely was dropped meanwhile" in pgcopydb.log_of(running)
     assert target_db.fetch("SELECT count(*) FROM wide") == [(60000,)]
+    assert target_db.fetch("SELECT count(*) FROM pg_indexes WHERE indexname = 'wide_filler'") == [(1,)]
 
 
 def test_a_table_that_was_renamed_is_an_error(

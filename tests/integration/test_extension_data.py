@@ -17,7 +17,7 @@ from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.runtime import failpoint
-from pgcopydb.runtime.errors import PgcopydbError, TargetError
+from pgcopydb.runtime.errors import PgcopydbError, SourceError, TargetError
 from pgcopydb.runtime.stop import Stop
 from tests.fix_servers import Database, DbPair
 
@@ -143,6 +143,29 @@ def test_users_rows_arrive_and_the_extensions_own_are_not_doubled(
     assert next_numbers(db_pair.target) == next_numbers(db_pair.source) == [(4,), (42,)]
     assert db_pair.target.fetch(f"SELECT count(*) FROM {SCHEMA}.not_config") == [(0,)]
     assert run.store.step_done("extension_data")
+
+
+def test_an_extension_that_was_dropped_meanwhile(
+    source_db: Database,
+    target_db: Database,
+    install: Callable[[Database], None],
+    begin: Begin,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for database in (source_db, target_db):
+        install(database)
+        create(database)
+    run = begin(source_db, target_db)
+    source_db.execute(f"DROP SCHEMA {SCHEMA} CASCADE")
+    create(source_db)
+    with pytest.raises(SourceError, match="made anew"):
+        run.copy()
+    assert not run.store.step_done("extension_data")
+    source_db.execute(f"DROP SCHEMA {SCHEMA} CASCADE")
+    run.copy()
+    assert f"a_rules of extension {NAME} was dropped on the source meanwhile" in caplog.text
+    assert run.store.step_done("extension_data")
+    assert content(target_db)["a_rules"] == ["(1,shipped,1.10)"]
 
 
 def test_rows_outside_the_condition_stay_as_the_extension_made_them(
