@@ -103,6 +103,21 @@ def finish_sequences(source: Endpoint, target: Endpoint, workdir: WorkDir, stop:
     return len(done)
 
 
+def tell_of_large_objects(source: Endpoint, stop: Stop) -> None:
+    """Logical decoding does not see them."""
+    with (
+        source.connect_patiently("large objects", stop) as connection,
+        server_errors(Side.SOURCE, "counting large objects"),
+    ):
+        row = connection.execute("SELECT count(*) FROM pg_catalog.pg_largeobject_metadata").fetchone()
+    if row is not None and row[0]:
+        logger.warning(
+            "The source has %d large objects, whose changes are not followed: `pgcopydb copy blobs --changed` of the "
+            "same --dir copies those that are new or have changed",
+            row[0],
+        )
+
+
 def _on_both(reader: Connection, writer: Connection) -> list[Name]:
     with server_errors(Side.SOURCE, "reading which sequences there are"):
         names = [Name(row[1], row[2]) for row in reader.execute(query("sequences")).fetchall()]

@@ -101,6 +101,7 @@ def _clear(store: CatalogStore) -> None:
         "extension",
         "extension_config",
         "large_object_batch",
+        "large_object_copied",
         "database_setting",
         "matview",
         "left_out",

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
 import psycopg
 
 from pgcopydb.bootstrap.options import RestoreOptions
@@ -187,21 +188,8 @@ def _copy_batch(
     started = time.time()
     with server_errors(Side.SOURCE, f"reading {job}"):
         objects = session.source.execute(query("large_objects"), (job.first, job.last)).fetchall()
-    with server_errors(Side.TARGET, f"writing {job}"):
-        session.target.execute("BEGIN")
-        session.target.execute(
-            "SELECT pg_catalog.lo_unlink(oid) FROM pg_catalog.pg_largeobject_metadata WHERE oid = ANY (%s::oid[])",
-            ([row[0] for row in objects],),
-        )
-    copied = sum(
-        _copy_data(session, [row[0] for row in objects[start : start + _SMALL_AT_ONCE]], job, stop)
-        for start in range(0, len(objects), _SMALL_AT_ONCE)
-    )
-    refused = _set_attributes(session.target, objects, job, options)
-    failpoint("large_objects.before_commit")
-    with server_errors(Side.TARGET, f"committing {job}"):
-        session.target.execute("COMMIT")
-    failpoint("large_objects.after_commit")
+    copied, refused = write_objects(session, objects, [], job, options, stop)
+    remember_copied(store, [row[0] for row in objects])
     store.execute(
         "UPDATE large_object_batch SET state = ?, bytes = ?, started = ?, finished = ?, error = ? WHERE batch = ?",
         (
@@ -215,6 +203,43 @@ def _copy_batch(
     )
     for what, error in refused:
         failures.add(what, error)
+
+
+def write_objects(
+    session: LargeObjectSession,
+    objects: Sequence[Sequence[Any]],
+    removed: Sequence[int],
+    job: BatchJob,
+    options: RestoreOptions,
+    stop: Stop,
+) -> tuple[int, list[tuple[str, PgcopydbError]]]:
+    """Write these objects anew, rows of ``large_objects.sql``, and remove others, in one transaction of the target.
+
+    How many bytes, and what the target refused of owners, grants and comments, with the object's name.
+    """
+    with server_errors(Side.TARGET, f"writing {job}"):
+        session.target.execute("BEGIN")
+        session.target.execute(
+            "SELECT pg_catalog.lo_unlink(oid) FROM pg_catalog.pg_largeobject_metadata WHERE oid = ANY (%s::oid[])",
+            ([*(row[0] for row in objects), *removed],),
+        )
+    copied = sum(
+        _copy_data(session, [row[0] for row in objects[start : start + _SMALL_AT_ONCE]], job, stop)
+        for start in range(0, len(objects), _SMALL_AT_ONCE)
+    )
+    refused = _set_attributes(session.target, objects, job, options)
+    failpoint("large_objects.before_commit")
+    with server_errors(Side.TARGET, f"committing {job}"):
+        session.target.execute("COMMIT")
+    failpoint("large_objects.after_commit")
+    return copied, refused
+
+
+def remember_copied(store: CatalogStore, oids: Sequence[int]) -> None:
+    if oids:
+        store.execute(
+            "INSERT INTO large_object_copied VALUES (?, ?, ?)", (min(oids), max(oids), orjson.dumps(oids).decode())
+        )
 
 
 def _copy_data(session: LargeObjectSession, oids: Sequence[int], job: BatchJob, stop: Stop) -> int:
@@ -261,7 +286,7 @@ def _set_attributes(
     target: Connection, objects: Sequence[Sequence[Any]], job: BatchJob, options: RestoreOptions
 ) -> list[tuple[str, PgcopydbError]]:
     """What the target refuses, with the object's name. All statements travel at once, and one by one if any fails."""
-    statements = [(row[0], statement) for row in objects for statement in _attributes(row, options)]
+    statements = [(row[0], statement) for row in objects for statement in attributes(row, options)]
     if not statements:
         return []
     doing = f"setting owners, grants and comments of {job}"
@@ -299,7 +324,7 @@ def _without_text(statement: str) -> str:
     return statement.partition(" IS ")[0] if statement.startswith("COMMENT ") else statement
 
 
-def _attributes(row: Sequence[Any], options: RestoreOptions) -> Iterator[str]:
+def attributes(row: Sequence[Any], options: RestoreOptions) -> Iterator[str]:
     """The owner comes before the grants: a change of owner would rewrite them."""
     oid, owner, comment, grants = row
     name = f"LARGE OBJECT {int(oid)}"

@@ -131,6 +131,8 @@ class CloneOptions:
     filters: FilterRules = field(default_factory=FilterRules)
     roles: Roles = Roles.NO
     steps: frozenset[Step] = EVERY_STEP
+    changed_only: bool = False
+    """Of large objects what has changed since they were copied."""
     fail_fast: bool = False
     resume: bool = False
     restart: bool = False

@@ -17,6 +17,7 @@ from typing import Final
 from pgcopydb.bootstrap.activity import Activity
 from pgcopydb.bootstrap.beside import ChangesBeside, tables_read_later
 from pgcopydb.bootstrap.catalog import fetch_catalog
+from pgcopydb.bootstrap.changed_large_objects import copy_changed
 from pgcopydb.bootstrap.copy_plan import plan_parts
 from pgcopydb.bootstrap.copy_queue import Refused, Round, start_copy
 from pgcopydb.bootstrap.copy_table import TableRewritten, mark_copied
@@ -42,7 +43,7 @@ from pgcopydb.bootstrap.snapshot_choice import needs_snapshot, take_another_snap
 from pgcopydb.bootstrap.summary import write_summary
 from pgcopydb.bootstrap.vacuum import VacuumQueue
 from pgcopydb.postgres.conninfo import ConnInfo
-from pgcopydb.runtime.errors import PgcopydbError, SourceError
+from pgcopydb.runtime.errors import PgcopydbError, SourceError, StateError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.stop import Stop, StopMode
 from pgcopydb.runtime.workdir import WorkDir
@@ -76,6 +77,10 @@ def run_clone(
         clone = begin_run(source, target, workdir, options, stop, store, changes)
         if whole and store.step_done("summary"):
             logger.info("The earlier run was complete: nothing is left to do")
+            return
+        if options.changed_only:
+            _changed_large_objects(clone)
+            raise_failures(clone)
             return
         preflight(clone)
         if changes is not None:
@@ -265,6 +270,16 @@ def _guarded(clone: Clone, what: str, act: Callable[[], None]) -> None:
     except PgcopydbError as error:
         if clone.stop.mode is StopMode.RUN:
             clone.failures.add(what, error)
+
+
+def _changed_large_objects(clone: Clone) -> None:
+    """As they are now: under no snapshot of a run that may have begun days ago."""
+    if not clone.store.step_done("large_objects"):
+        raise StateError(
+            "large objects were not copied yet in this work directory",
+            hint="`pgcopydb copy blobs` of the same --dir copies all of them first.",
+        )
+    copy_changed(clone.store, clone.source, clone.target, clone.options.restore, clone.failures, clone.stop)
 
 
 def _large_objects(clone: Clone, snapshot: str) -> None:

@@ -21,7 +21,7 @@ import orjson
 from pgcopydb.apply.conflicts import ConflictFile
 from pgcopydb.apply.replay import OnConflict
 from pgcopydb.apply.transform_stage import resume_at
-from pgcopydb.bootstrap.after_follow import check_tables, finish_sequences, finish_views
+from pgcopydb.bootstrap.after_follow import check_tables, finish_sequences, finish_views, tell_of_large_objects
 from pgcopydb.daemon.backlog import transactions_between
 from pgcopydb.daemon.change_file import JSON, recover
 from pgcopydb.daemon.plugins import Plugin
@@ -262,6 +262,7 @@ def finish(following: Following, stream: Stream, supervisor: Supervisor, *, sequ
         failpoint("follow.after_sequences")
         finish_views(following.source, following.target, following.workdir, following.stop)
         failpoint("follow.after_views")
+        tell_of_large_objects(following.source, following.stop)
     _say_result(following, row.endpos, row.replay_lsn)
     if stream.plugin is Plugin.PGOUTPUT:
         with following.source.connect_patiently("published", following.stop) as source:

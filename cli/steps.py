@@ -51,7 +51,6 @@ _STEPS: Final[dict[str, tuple[Collection[Step], str]]] = {
         "Copy rows, large objects, sequences and extensions' data; build indexes and constraints. The schema is there.",
     ),
     "table-data": ({Step.TABLE_DATA}, "Copy the rows of tables. Tables are emptied first."),
-    "blobs": ({Step.LARGE_OBJECTS}, "Copy large objects, with owner, grants and comments."),
     "sequences": ({Step.SEQUENCES}, "Set sequences to what they are on the source now."),
     "indexes": ({Step.INDEXES}, "Build the indexes that the target does not have."),
     "constraints": ({Step.CONSTRAINTS}, "Make constraints of the indexes: primary keys, unique, exclusion."),
@@ -119,6 +118,48 @@ def _command(steps: Collection[Step], text: str) -> Copy:
 def _begin(verbose: int, notice: bool, debug: bool, trace: bool, quiet: bool) -> None:
     o.begin_logging(verbose, notice, debug, trace, quiet)
     logger.info('Running pgcopydb version %s from "%s"', program_version(), sys.argv[0])
+
+
+Changed = Annotated[
+    bool,
+    typer.Option(
+        "--changed",
+        help="Copy those that are new or have changed since they were copied, and remove those that are gone.",
+    ),
+]
+
+
+def copy_blobs(
+    *,
+    source: o.Source = None,
+    target: o.Target = None,
+    directory: o.Directory = None,
+    large_objects_jobs: o.LargeObjectsJobs = 4,
+    drop_if_exists: o.DropIfExists = False,
+    no_owner: o.NoOwner = False,
+    no_acl: o.NoAcl = False,
+    no_comments: o.NoComments = False,
+    changed: Changed = False,
+    fail_fast: o.FailFast = False,
+    restart: o.Restart = False,
+    resume: o.ResumeAnyway = False,
+    not_consistent: o.NotConsistent = False,
+    snapshot: o.Snapshot = None,
+    verbose: o.Verbose = 0,
+    notice: o.Notice = False,
+    debug: o.Debug = False,
+    trace: o.Trace = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Copy large objects, with owner, grants and comments; with --changed what has changed of them since."""
+    _begin(verbose, notice, debug, trace, quiet)
+    settings = replace(
+        clone_options(click.get_current_context().params), steps=frozenset({Step.LARGE_OBJECTS}), changed_only=changed
+    )
+    source_info, target_info = o.servers(source, target)
+    workdir = o.workdir_of(directory)
+    with stop_on_signals() as stop, watching(workdir):
+        run_clone(source_info, target_info, workdir, settings, stop)
 
 
 def copy_roles(
@@ -294,6 +335,7 @@ def register(app: typer.Typer) -> None:
     copy = command_group("Copy one thing of a database.")
     copy.command("db", help="The same as clone.")(clone)
     copy.command("roles")(copy_roles)
+    copy.command("blobs")(copy_blobs)
     for name, (steps, text) in _STEPS.items():
         copy.command(name)(_command(steps, text))
     app.add_typer(copy, name="copy")

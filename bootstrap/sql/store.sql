@@ -180,6 +180,14 @@ CREATE TABLE large_object_batch (
     error text
 );
 
+CREATE TABLE large_object_copied (
+    -- What this run has made on the target, some at a time; a row may be there twice.
+    first_oid integer NOT NULL,
+    last_oid integer NOT NULL,
+    oids text NOT NULL                  -- JSON
+);
+CREATE INDEX large_object_copied_oids ON large_object_copied (first_oid, last_oid);
+
 CREATE TABLE database_setting (
     role text NOT NULL,                 -- empty: for everybody
     name text NOT NULL,
