@@ -1,5 +1,5 @@
-"""Write what is made of the program's own declarations: ``docs/manual/commands.md``, every command and option, and
-``docs/compatibility.md``, what became of those of the C program.
+"""Write what is made of the program's own declarations: ``docs/manual/commands.md``, every command and option;
+``docs/compatibility.md``, what became of those of the C program; manual pages in roff; completion for three shells.
 
 ``make docs`` runs it. The test suite compares the files with what this module would write.
 """
@@ -14,6 +14,8 @@ import click
 import typer
 
 from docs import c_program
+from docs.roff import man_pages, takes_value, value_of, variables
+from docs.shells import completions
 from pgcopydb.cli.main import application
 
 PAGE: Final = Path(__file__).parent / "manual" / "commands.md"
@@ -50,24 +52,11 @@ def _section(path: str, command: click.Command) -> str:
 
 
 def _row(option: click.Option) -> str:
-    value = "" if option.is_flag or option.count else f" {_metavar(option)}"
+    value = f" {value_of(option)}" if takes_value(option) else ""
     names = ", ".join(f"`{name}`" for name in option.opts)
-    default = "" if option.is_flag or option.count or option.default is None else f"`{_default(option)}`"
+    default = "" if not takes_value(option) or option.default is None else f"`{_default(option)}`"
     text = " ".join((option.help or "").split()).replace("|", "\\|")
     return f"| {names}{value} | {', '.join(f'`{name}`' for name in variables(option))} | {default} | {text} |"
-
-
-def variables(option: click.Option) -> list[str]:
-    """The environment variables that an option is read from."""
-    if option.envvar is None:
-        return []
-    return [option.envvar] if isinstance(option.envvar, str) else list(option.envvar)
-
-
-def _metavar(option: click.Option) -> str:
-    if isinstance(option.type, click.Choice):
-        return "/".join(str(getattr(choice, "value", choice)) for choice in option.type.choices)
-    return option.metavar or option.type.name.upper()
 
 
 def _default(option: click.Option) -> str:
@@ -76,9 +65,17 @@ def _default(option: click.Option) -> str:
 
 def pages() -> dict[Path, str]:
     """Every generated file, and what is in it."""
-    return {PAGE: commands_page(), c_program.PAGE: c_program.compatibility_page()}
+    command = typer.main.get_command(application())
+    root = click.Context(command, info_name="pgcopydb", **command.context_settings)
+    return {
+        PAGE: commands_page(),
+        c_program.PAGE: c_program.compatibility_page(),
+        **man_pages(root),
+        **completions(root),
+    }
 
 
 if __name__ == "__main__":
     for path, text in pages().items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -9,7 +9,8 @@ import click
 import pytest
 import typer
 
-from docs.generate import PAGE, pages, variables
+from docs.generate import PAGE, pages
+from docs.roff import variables
 from pgcopydb.cli.main import application
 
 MANUAL = Path(PAGE).parent
