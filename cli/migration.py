@@ -19,7 +19,7 @@ from pgcopydb.daemon.supervise import Supervisor
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import Name
 from pgcopydb.postgres.replication import ReplicationSession
-from pgcopydb.runtime.errors import PgcopydbError, Stopped
+from pgcopydb.runtime.errors import PgcopydbError, StateError, Stopped
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.retry import persist
 from pgcopydb.runtime.stop import StopMode
@@ -69,6 +69,12 @@ class Migration:
             logger.info("An earlier run made slot %s and copied nothing: beginning again", stream.slot)
             self._clean_up()
             stream = None
+        if stream is None and copying:
+            raise StateError(
+                f"{following.workdir.top} has a copy but no slot: what has changed since that was made is not known",
+                hint="After `stream cleanup` a migration is over, and nothing is left to do. To begin another one:"
+                " --restart --drop-if-exists, or a --dir of its own.",
+            )
         self._stream = stream = self._make() if stream is None else self._ready(stream)
         stages.set_endpos(following, self._stream, self.endpos)
         # An earlier run may have been interrupted while it caught up.

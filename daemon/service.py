@@ -64,13 +64,16 @@ class Service:
         if under_systemd():
             self._notifier = sdnotify.SystemdNotifier()
             teller.start()
+        done = False
         try:
             yield
+            done = True
         finally:
             self._over.set()
             if self._notifier is not None:
                 teller.join()
-                self._notifier.notify("STOPPING=1")
+                # At its end position already it may be over before it was seen to receive: that is no failed start.
+                self._notifier.notify("READY=1\nSTOPPING=1" if done and not self._ready else "STOPPING=1")
 
     def _tell(self) -> None:
         while not self._over.wait(_TICK_SECONDS):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from tests.content import assert_same_content
 from tests.fix_command import PROGRAM, Command
-from tests.fix_servers import DbPair, Servers
+from tests.fix_servers import Database, DbPair, Servers
 from tests.following import is_applied, pair_of, prepare
 from tests.wait import wait_until
 from tests.workload import Workload
@@ -22,6 +23,7 @@ from tests.workload import Workload
 SOURCES = Path(__file__).parents[2]
 SERVICE = "pgcopydb-follow"
 TARGET = "[Unit]\nDescription=Where the test begins\nRequires=basic.target\nAfter=basic.target\nAllowIsolate=yes\n"
+HIDDEN = ("/home", "/root", "/tmp", "/var/tmp")  # noqa: S108  nothing is written there
 NAMESPACES = ("-m", "-p", "-u", "-i", "-n", "-C", "-r", "-w")
 
 
@@ -55,8 +57,24 @@ class Machine:
 
 @pytest.fixture
 def pair(servers: Servers) -> Iterator[DbPair]:
-    with pair_of(servers, 15, 18) as pair:
+    with pair_of(servers, 15, 18) as pair, asked_for_its_password(pair.source), asked_for_its_password(pair.target):
         yield pair
+
+
+@contextmanager
+def asked_for_its_password(database: Database) -> Iterator[None]:
+    """The role of the service, unlike those of other tests."""
+    rules = database.cluster.data_dir / "pg_hba.conf"
+    before = rules.read_text()
+    database.execute("CREATE ROLE keeper SUPERUSER LOGIN PASSWORD 'se:cret'")
+    rules.write_text(f"local all keeper scram-sha-256\n{before}")
+    database.execute("SELECT pg_reload_conf()")
+    try:
+        yield
+    finally:
+        rules.write_text(before)
+        database.execute("SELECT pg_reload_conf()")
+        database.execute("DROP OWNED BY keeper CASCADE; DROP ROLE keeper")
 
 
 @pytest.fixture
@@ -66,9 +84,8 @@ def machine(pair: DbPair, tmp_path: Path) -> Iterator[Machine]:
     if missing or os.geteuid() != 0 or not Path("/lib/systemd/systemd").exists():
         pytest.skip(f"booting systemd needs root, systemd and util-linux (missing: {', '.join(missing) or 'root'})")
     interpreter = Path("/usr/bin/python{}.{}".format(*sys.version_info))
-    hidden = [place for place in ("/home", "/root", "/tmp", "/run") if SOURCES.is_relative_to(place)]  # noqa: S108
-    if not interpreter.exists() or hidden:
-        pytest.skip(f"a service does not see what is below {hidden}: {interpreter} and a checkout elsewhere are needed")
+    if not interpreter.exists() or any(SOURCES.is_relative_to(folder) for folder in HIDDEN):
+        pytest.skip(f"a service does not see {', '.join(HIDDEN)}: {interpreter} and a checkout elsewhere are needed")
     units = tmp_path / "units"
     units.mkdir()
     shutil.copy(SOURCES / "systemd" / f"{SERVICE}.service", units)
@@ -109,7 +126,7 @@ def init_below(parent: int) -> int:
 
 def uri(side: str, pair: DbPair) -> str:
     database = pair.source if side == "source" else pair.target
-    return f"postgres://postgres@/{database.name}?host=/run/{side}&port={database.cluster.port}"
+    return f"postgres://keeper@/{database.name}?host=/run/{side}&port={database.cluster.port}"
 
 
 def install(machine: Machine, pair: DbPair) -> None:
@@ -118,6 +135,7 @@ def install(machine: Machine, pair: DbPair) -> None:
     machine.run(
         *("/bin/sh", "-ec"),
         f"""
+        rm -rf /opt/pgcopydb
         mkdir -p /opt/pgcopydb/.venv/bin /opt/pgcopydb/.venv/lib
         cd /opt/pgcopydb/.venv
         ln -s {venv}/lib/{version} lib/{version}
@@ -133,7 +151,7 @@ def install(machine: Machine, pair: DbPair) -> None:
     )
     # Nobody brings up a network here.
     machine.run("systemctl", "mask", "--now", "systemd-networkd-wait-online.service")
-    machine.write("/etc/pgcopydb/follow.pgpass", "*:*:*:postgres:secret\n")
+    machine.write("/etc/pgcopydb/follow.pgpass", "*:*:*:keeper:se\\:cret\n")
     machine.run("systemctl", "daemon-reload")
 
 
@@ -158,7 +176,7 @@ def test_the_service(machine: Machine, pair: DbPair, pgcopydb: Command, tmp_path
         wait_until(lambda: workload.committed > done + 50, 30, "work on the source")
         machine.run("systemctl", "start", SERVICE)
     shown = machine.run(
-        *("env", f"PGCOPYDB_SOURCE_PGURI={uri('source', pair)}"),
+        *("env", f"PGCOPYDB_SOURCE_PGURI={uri('source', pair)}", "PGPASSFILE=/etc/pgcopydb/follow.pgpass"),
         *("/opt/pgcopydb/.venv/bin/pgcopydb", "status", "--json", "--dir", f"/var/lib/{SERVICE}"),
     )
     assert '"running": true' in shown
@@ -167,6 +185,9 @@ def test_the_service(machine: Machine, pair: DbPair, pgcopydb: Command, tmp_path
     wait_until(lambda: machine.show("ActiveState") in {"inactive", "failed"}, 60, "the end position")
     assert machine.show("Result") == "success", machine.journal()
     assert machine.show("ExecMainStatus") == "0"
+    machine.run("systemctl", "start", SERVICE)
+    wait_until(lambda: machine.show("ActiveState") in {"inactive", "failed"}, 60, "the end position once more")
+    assert machine.show("Result") == "success", machine.journal()
     assert_same_content(pair.source.dsn, pair.target.dsn)
 
 

@@ -205,6 +205,30 @@ def test_step_by_step(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> No
     assert_same_content(pair.source.dsn, pair.target.dsn)
 
 
+def test_a_migration_that_was_cleaned_up_is_not_begun_again(
+    pair: DbPair, pgcopydb: Command, workdir_path: Path
+) -> None:
+    """A new slot would begin behind changes that nobody has received: those since the end."""
+    env = uris(pair)
+    resume = ("clone", "--follow", "--resume", "--dir", workdir_path)
+    pair.source.execute("CREATE TABLE t (i int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    process = pgcopydb.start(*resume, env=env)
+    wait_until(lambda: is_applied(pair) or process.poll() is not None, 60, "changes to be applied")
+    end_here(pgcopydb, pair, workdir_path)
+    assert process.wait(60) == 0, pgcopydb.log_of(process)
+    pgcopydb.run("stream", "cleanup", "--dir", workdir_path, env=env)
+    pair.source.execute("INSERT INTO t VALUES (2)")
+    refused = pgcopydb.run(*resume, env=env, check=False)
+    assert refused.returncode == 3
+    assert "has a copy but no slot" in refused.stderr
+    nothing_left(pair)
+    anew = pgcopydb.start("clone", "--follow", "--restart", "--drop-if-exists", "--dir", workdir_path, env=env)
+    wait_until(lambda: is_applied(pair) or anew.poll() is not None, 60, "changes to be applied")
+    end_here(pgcopydb, pair, workdir_path)
+    assert anew.wait(60) == 0, pgcopydb.log_of(anew)
+    assert pair.target.fetch("SELECT i FROM t ORDER BY i") == [(1,), (2,)]
+
+
 def test_a_copy_under_another_snapshot_than_the_stream_begins_at(
     pair: DbPair, pgcopydb: Command, workdir_path: Path
 ) -> None:

@@ -62,10 +62,14 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
     manager.close()
 
 
-def start_service(run: Following, manager: Manager) -> subprocess.Popen[bytes]:
+def begin_service(run: Following, manager: Manager) -> None:
     run.process = run.pgcopydb.start(
         *("clone", "--follow", "--resume", "--dir", run.workdir), env={**run.env(), "NOTIFY_SOCKET": str(manager.path)}
     )
+
+
+def start_service(run: Following, manager: Manager) -> subprocess.Popen[bytes]:
+    begin_service(run, manager)
     run.wait(lambda: "READY=1" in manager.told(), "the service to be ready")
     return run.process
 
@@ -110,6 +114,10 @@ def test_what_a_service_manager_is_told(pair: DbPair, pgcopydb: Command, workdir
     start_service(run, manager)
     run.set_end()
     run.ends()
+    before = len(manager.told())
+    begin_service(run, manager)
+    run.ends()
+    assert "READY=1" in manager.told()[before:], "at the end already: a start that succeeded"
 
 
 def test_a_server_that_is_away_when_the_service_starts(

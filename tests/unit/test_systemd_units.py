@@ -34,7 +34,7 @@ def test_systemd_understands_them(unit: Path, tmp_path: Path) -> None:
     """With a program that is there."""
     copy = tmp_path / unit.name.replace("@", "@shop")
     copy.write_text(unit.read_text().replace("/opt/pgcopydb/.venv/bin/pgcopydb", "/bin/true"))
-    said = analyze("verify", "--man=no", copy)
+    said = analyze("verify", copy)
     assert copy.name not in said, said
 
 
@@ -59,7 +59,7 @@ def test_the_template_is_the_same_for_each_instance() -> None:
         return [line for line in text.splitlines() if not line.startswith(("#", "Description="))]
 
     one, many = lines("pgcopydb-follow.service"), lines("pgcopydb-follow@.service")
-    changed = {"/etc/pgcopydb/%i.": "/etc/pgcopydb/follow.", "pgcopydb-follow/%i": "pgcopydb-follow"}
+    changed = {"/etc/pgcopydb/%i.": "/etc/pgcopydb/follow.", "pgcopydb-follow-%i": "pgcopydb-follow"}
     for ours, theirs in changed.items():
         many = [line.replace(ours, theirs) for line in many]
     assert one == many
