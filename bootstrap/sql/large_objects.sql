@@ -1,4 +1,4 @@
--- Large objects of a range with owner, comment and grants as [[grantee, privilege, grantable], …]; the grantee is null for
+-- Large objects of a range with owner, comment and grants as [[grantee, privilege, grantable], ...]; the grantee is null for
 -- PUBLIC. Grants are null where nobody ever changed the default.
 SELECT m.oid::bigint,
        pg_catalog.pg_get_userbyid(m.lomowner),

@@ -84,7 +84,7 @@ CREATE TABLE built_index (
     tablespace text,
     is_unique integer NOT NULL,
     bytes integer NOT NULL,             -- as of the source's statistics
-    statistics text NOT NULL,           -- JSON: [[column number, target], …]
+    statistics text NOT NULL,           -- JSON: [[column number, target], ...]
     extensions text NOT NULL,           -- JSON: extensions that the index depends on
     state text NOT NULL DEFAULT 'pending',
     started real,
