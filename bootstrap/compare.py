@@ -87,6 +87,7 @@ class DataComparison:
 class _Side:
     endpoint: Endpoint
     snapshot: str
+    encoding: str
     relations: dict[Name, list[str]]
     pages: dict[Name, int]
     """Of what can be divided by pages."""
@@ -157,6 +158,7 @@ def _opened(endpoint: Endpoint) -> Iterator[_Side]:
         yield _Side(
             endpoint=endpoint,
             snapshot=str(row[0]) if row else "",
+            encoding=connection.info.parameter_status("server_encoding") or "",
             relations={
                 leaves.get(Name(schema, name), Name(schema, name)): orjson.loads(columns or "[]")
                 for schema, name, columns, *_ in sorted(found, key=lambda relation: -relation[3])
@@ -181,7 +183,7 @@ def _begin_table(
     differing = sorted(set(one.relations[name]) ^ set(other.relations[name]))
     if differing:
         return TableComparison(name, None, None, f"columns that are not on both sides: {', '.join(differing)}")
-    table = _rows_of(one, name)
+    table = _rows_of(one, other, name)
     parts = zip_longest(_parts(one, name, split), _parts(other, name, split))
     return name, [pool.submit(_compare_part, one, other, table, *conditions, stop) for conditions in parts]
 
@@ -204,8 +206,10 @@ def _parts(side: _Side, name: Name, split: Split) -> list[str]:
     return [part.condition(None) for part in ranges("ctid", 0, pages - 1, wanted)]
 
 
-def _rows_of(one: _Side, name: Name) -> Rows:
-    return Rows(name, one.relations[name], only=name not in one.roots)
+def _rows_of(one: _Side, other: _Side, name: Name) -> Rows:
+    # SQL_ASCII says nothing of what its bytes mean, so that they are compared as they are.
+    in_utf8 = one.encoding != other.encoding and "SQL_ASCII" not in {one.encoding, other.encoding}
+    return Rows(name, one.relations[name], only=name not in one.roots, in_utf8=in_utf8)
 
 
 def _compare_part(
@@ -226,7 +230,7 @@ def _with_rows(one: _Side, other: _Side, table: TableComparison, rows: int, stop
     if table.equal or table.source is None:
         return table
     with one.reader(stop) as reader, other.reader(stop) as beside:
-        return replace(table, rows=differing_rows(reader, beside, _rows_of(one, table.name), rows))
+        return replace(table, rows=differing_rows(reader, beside, _rows_of(one, other, table.name), rows))
 
 
 def _left_out(source: Endpoint, rules: FilterRules) -> set[Name]:
@@ -258,7 +262,7 @@ def _on_both(one: _Side, other: _Side, read: Callable[[Connection, Side], T], st
 
 
 def _table_sum(connection: Connection, table: Rows, condition: str) -> _Sum:
-    hashed = hash_of(connection, "r")
+    hashed = table.hashed(connection)
     row = connection.execute(
         f"SELECT count(*), sum({hashed}) FROM {table.sql_where(condition)} AS rows".encode()  # noqa: S608
     ).fetchone()

@@ -31,11 +31,18 @@ SELECT a.attname
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A table, and the columns that both sides have. ``only``: without what inherits from it."""
+    """A table, and the columns that both sides have. ``only``: without what inherits from it. ``in_utf8``: the two
+    sides have different encodings."""
 
     name: Name
     columns: Sequence[str]
     only: bool
+    in_utf8: bool = False
+
+    def hashed(self, connection: Connection) -> str:
+        """An expression: 64 bits of ``r``, the same on both sides for the same text."""
+        # What hashes text elsewhere hashes its bytes.
+        return _md5("pg_catalog.convert_to(r, 'UTF8')") if self.in_utf8 else hash_of(connection, "r")
 
     @property
     def sql(self) -> str:
@@ -65,7 +72,11 @@ def hash_of(connection: Connection, text: str) -> str:
     """An expression: 64 bits of a text."""
     if connection.info.server_version >= _HASH_SINCE:
         return f"pg_catalog.hashtextextended({text}, 0)"
-    return f"('x' || substr(md5({text}), 1, 16))::bit(64)::bigint"
+    return _md5(text)
+
+
+def _md5(value: str) -> str:
+    return f"('x' || substr(md5({value}), 1, 16))::bit(64)::bigint"
 
 
 def differing_rows(source: Connection, target: Connection, table: Rows, most: int) -> list[str]:
@@ -78,7 +89,7 @@ def differing_rows(source: Connection, target: Connection, table: Rows, most: in
 
 
 def _buckets(connection: Connection, table: Rows) -> dict[int, tuple[int, int]]:
-    hashed = hash_of(connection, "r")
+    hashed = table.hashed(connection)
     rows = connection.execute(
         f"SELECT h & {_BUCKETS - 1}, count(*), sum(h) FROM"  # noqa: S608
         f" (SELECT {hashed} AS h FROM {table.sql} AS rows OFFSET 0) AS hashes GROUP BY 1".encode()
@@ -87,7 +98,7 @@ def _buckets(connection: Connection, table: Rows) -> dict[int, tuple[int, int]]:
 
 
 def _rows(connection: Connection, table: Rows, key: Sequence[str], buckets: Sequence[int]) -> Counter[tuple[str, int]]:
-    hashed = hash_of(connection, "r")
+    hashed = table.hashed(connection)
     rows = connection.execute(
         f"SELECT k, h FROM (SELECT left(k, {_LONGEST}) AS k, {hashed} AS h FROM {table.with_key(key)} AS rows OFFSET 0)"  # noqa: S608
         f" AS hashes WHERE h & {_BUCKETS - 1} = ANY (%s)".encode(),

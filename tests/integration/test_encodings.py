@@ -36,7 +36,8 @@ def fill(database: Database) -> None:
     database.execute(
         "CREATE TABLE bytes (id int PRIMARY KEY, t text NOT NULL CHECK (t <> E'\\xe9\\xe8'),"
         " v varchar(20) DEFAULT E'\\xe9', c char(3), a text[]);"
-        f"INSERT INTO bytes VALUES {rows}; CREATE UNIQUE INDEX ON bytes (t); COMMENT ON TABLE bytes IS E'caf\\xe9'"
+        f"INSERT INTO bytes VALUES {rows}; CREATE UNIQUE INDEX ON bytes (t); COMMENT ON TABLE bytes IS E'caf\\xe9';"
+        "SELECT lo_from_bytea(4711, '\\x00e9')"
     )
 
 
@@ -76,6 +77,9 @@ def test_what_the_server_can_convert(servers: Servers, pgcopydb: Command, workdi
         pgcopydb.run("clone", "--dir", workdir_path, env=env_of(pair))
         assert_same_content(pair.source.dsn, pair.target.dsn)
         assert pair.target.fetch("SELECT v, octet_length(v) FROM bytes WHERE id = 233") == [("aé", 3)]
+        assert "public.bytes" in pgcopydb.run("compare", "data", env=env_of(pair)).stdout
+        pair.target.execute("UPDATE bytes SET v = 'aè' WHERE id = 233")
+        assert pgcopydb.run("compare", "data", env=env_of(pair), check=False).returncode == 12
 
 
 @pytest.mark.parametrize(
