@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
-from pgcopydb.bootstrap.compare_rows import Rows, differing_rows, hash_of
+from pgcopydb.bootstrap.compare_rows import Hashing, Rows, differing_rows
 from pgcopydb.bootstrap.copy_plan import TID_RANGE_SCAN, parts_wanted, ranges
 from pgcopydb.bootstrap.filtering import left_out_relations
 from pgcopydb.bootstrap.options import Split
@@ -88,6 +88,7 @@ class _Side:
     endpoint: Endpoint
     snapshot: str
     encoding: str
+    version: int
     relations: dict[Name, list[str]]
     pages: dict[Name, int]
     """Of what can be divided by pages."""
@@ -159,6 +160,7 @@ def _opened(endpoint: Endpoint) -> Iterator[_Side]:
             endpoint=endpoint,
             snapshot=str(row[0]) if row else "",
             encoding=connection.info.parameter_status("server_encoding") or "",
+            version=connection.info.server_version,
             relations={
                 leaves.get(Name(schema, name), Name(schema, name)): orjson.loads(columns or "[]")
                 for schema, name, columns, *_ in sorted(found, key=lambda relation: -relation[3])
@@ -207,9 +209,11 @@ def _parts(side: _Side, name: Name, split: Split) -> list[str]:
 
 
 def _rows_of(one: _Side, other: _Side, name: Name) -> Rows:
-    # SQL_ASCII says nothing of what its bytes mean, so that they are compared as they are.
-    in_utf8 = one.encoding != other.encoding and "SQL_ASCII" not in {one.encoding, other.encoding}
-    return Rows(name, one.relations[name], only=name not in one.roots, in_utf8=in_utf8)
+    return Rows(name, one.relations[name], only=name not in one.roots, hashing=_hashing(one, other))
+
+
+def _hashing(one: _Side, other: _Side) -> Hashing:
+    return Hashing.between((one.encoding, other.encoding), (one.version, other.version))
 
 
 def _compare_part(
@@ -262,9 +266,8 @@ def _on_both(one: _Side, other: _Side, read: Callable[[Connection, Side], T], st
 
 
 def _table_sum(connection: Connection, table: Rows, condition: str) -> _Sum:
-    hashed = table.hashed(connection)
     row = connection.execute(
-        f"SELECT count(*), sum({hashed}) FROM {table.sql_where(condition)} AS rows".encode()  # noqa: S608
+        f"SELECT count(*), sum({table.hashed}) FROM {table.sql_where(condition)} AS rows".encode()  # noqa: S608
     ).fetchone()
     assert row is not None  # noqa: S101  an aggregate returns one row
     return row[0], row[1] and int(row[1])
@@ -277,7 +280,7 @@ def _checksum(found: Sequence[Any] | None) -> Checksum:
 
 def _compare_large_objects(one: _Side, other: _Side, stop: Stop) -> TableComparison:
     def read(reader: Connection, _side: Side) -> Checksum:
-        value = hash_of(reader, "concat_ws(':', oid, start, digest)")
+        value = _hashing(one, other).of("concat_ws(':', oid, start, digest)")
         text = query("large_object_chunks").replace("{hash}", value)
         return _checksum(reader.execute(text).fetchone())
 

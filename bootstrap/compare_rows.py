@@ -7,8 +7,9 @@ them is bounded: a few buckets, with no more rows than are told.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final
 
 from pgcopydb.postgres.connect import Connection
@@ -29,20 +30,44 @@ SELECT a.attname
 """
 
 
+class Hashing(Enum):
+    """How 64 bits are made of a text that are the same on both sides."""
+
+    NATIVE = auto()
+    """The server's own, which is fast, and hashes bytes."""
+    MD5 = auto()
+    """For a server that has no other."""
+    MD5_IN_UTF8 = auto()
+    """For sides whose encodings differ."""
+
+    @classmethod
+    def between(cls, encodings: Collection[str], versions: Collection[int]) -> Hashing:
+        """``versions`` as libpq has them. Bytes of SQL_ASCII have no other form."""
+        if len(set(encodings)) > 1 and "SQL_ASCII" not in encodings:
+            return cls.MD5_IN_UTF8
+        return cls.NATIVE if min(versions) >= _HASH_SINCE else cls.MD5
+
+    def of(self, text: str) -> str:
+        """An expression."""
+        if self is Hashing.NATIVE:
+            return f"pg_catalog.hashtextextended({text}, 0)"
+        value = f"pg_catalog.convert_to({text}, 'UTF8')" if self is Hashing.MD5_IN_UTF8 else text
+        return f"('x' || substr(md5({value}), 1, 16))::bit(64)::bigint"
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A table, and the columns that both sides have. ``only``: without what inherits from it. ``in_utf8``: the two
-    sides have different encodings."""
+    """A table, and the columns that both sides have. ``only``: without what inherits from it."""
 
     name: Name
     columns: Sequence[str]
     only: bool
-    in_utf8: bool = False
+    hashing: Hashing
 
-    def hashed(self, connection: Connection) -> str:
+    @property
+    def hashed(self) -> str:
         """An expression: 64 bits of ``r``, the same on both sides for the same text."""
-        # What hashes text elsewhere hashes its bytes.
-        return _md5("pg_catalog.convert_to(r, 'UTF8')") if self.in_utf8 else hash_of(connection, "r")
+        return self.hashing.of("r")
 
     @property
     def sql(self) -> str:
@@ -68,17 +93,6 @@ def _row(columns: Sequence[str]) -> str:
     return f"ROW({', '.join(quote_ident(column) for column in columns)})::text"
 
 
-def hash_of(connection: Connection, text: str) -> str:
-    """An expression: 64 bits of a text."""
-    if connection.info.server_version >= _HASH_SINCE:
-        return f"pg_catalog.hashtextextended({text}, 0)"
-    return _md5(text)
-
-
-def _md5(value: str) -> str:
-    return f"('x' || substr(md5({value}), 1, 16))::bit(64)::bigint"
-
-
 def differing_rows(source: Connection, target: Connection, table: Rows, most: int) -> list[str]:
     """At most this many, each with its key and how it differs."""
     one, other = (_buckets(connection, table) for connection in (source, target))
@@ -89,7 +103,7 @@ def differing_rows(source: Connection, target: Connection, table: Rows, most: in
 
 
 def _buckets(connection: Connection, table: Rows) -> dict[int, tuple[int, int]]:
-    hashed = table.hashed(connection)
+    hashed = table.hashed
     rows = connection.execute(
         f"SELECT h & {_BUCKETS - 1}, count(*), sum(h) FROM"  # noqa: S608
         f" (SELECT {hashed} AS h FROM {table.sql} AS rows OFFSET 0) AS hashes GROUP BY 1".encode()
@@ -98,7 +112,7 @@ def _buckets(connection: Connection, table: Rows) -> dict[int, tuple[int, int]]:
 
 
 def _rows(connection: Connection, table: Rows, key: Sequence[str], buckets: Sequence[int]) -> Counter[tuple[str, int]]:
-    hashed = table.hashed(connection)
+    hashed = table.hashed
     rows = connection.execute(
         f"SELECT k, h FROM (SELECT left(k, {_LONGEST}) AS k, {hashed} AS h FROM {table.with_key(key)} AS rows OFFSET 0)"  # noqa: S608
         f" AS hashes WHERE h & {_BUCKETS - 1} = ANY (%s)".encode(),
