@@ -35,11 +35,11 @@ demo: dev ## a complete online migration between two embedded servers of differe
 test: dev ## unit, property and integration tests on real servers
 	scripts/install-servers
 	$(PYTEST) --dist loadfile tests/unit tests/property tests/integration
-	$(PYTEST) --dist worksteal tests/faults -m "not slow"
+	$(PYTEST) --dist load --maxschedchunk=1 tests/faults -m "not slow"
 
 faults: dev ## the whole fault suite: every failpoint, cut connections, full disks
 	scripts/install-servers
-	$(PYTEST) --dist worksteal tests/faults
+	$(PYTEST) --dist load --maxschedchunk=1 tests/faults
 
 soak: dev ## a migration under load for an hour (PGCOPYDB_SOAK_SECONDS): memory, open files and disk stay bounded
 	scripts/install-servers
