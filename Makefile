@@ -10,6 +10,8 @@ PACKAGES := apply bootstrap cli daemon postgres runtime
 PYTEST_ARGS ?=
 # Most of a test is waiting for servers.
 TEST_JOBS ?= $(shell echo $$(( $$(nproc) + 1 )))
+# A fault test has a workload of its own, and several processes that are killed and started again.
+FAULT_JOBS ?= $(shell nproc)
 PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_JOBS) $(PYTEST_ARGS)
 
 .PHONY: install dev demo test lint bench faults soak docs clean help
@@ -35,11 +37,11 @@ demo: dev ## a complete online migration between two embedded servers of differe
 test: dev ## unit, property and integration tests on real servers
 	scripts/install-servers
 	$(PYTEST) --dist loadfile tests/unit tests/property tests/integration
-	$(PYTEST) --dist load --maxschedchunk=1 tests/faults -m "not slow"
+	$(PYTEST) --numprocesses $(FAULT_JOBS) --dist load --maxschedchunk=1 tests/faults -m "not slow"
 
 faults: dev ## the whole fault suite: every failpoint, cut connections, full disks
 	scripts/install-servers
-	$(PYTEST) --dist load --maxschedchunk=1 tests/faults
+	$(PYTEST) --numprocesses $(FAULT_JOBS) --dist load --maxschedchunk=1 tests/faults
 
 soak: dev ## a migration under load for an hour (PGCOPYDB_SOAK_SECONDS): memory, open files and disk stay bounded
 	scripts/install-servers
