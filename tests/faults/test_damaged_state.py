@@ -77,6 +77,8 @@ def test_a_file_is_damaged(damage: Damage, pair: DbPair, pgcopydb: Command, work
         run.wait(lambda: follows(run), "a row to come through")
     rng = lot(len(damage.__name__))
     paths = files_of(workdir_path)
+    catalog = next(path for path in paths if path.name == "source.db")
+    undamaged = catalog.read_bytes()
     assert {"stream.json", "first", "source.db", "apply.json"} <= {path.name for path in paths}
     for number, path in enumerate(paths):
         kill(run)
@@ -93,5 +95,9 @@ def test_a_file_is_damaged(damage: Damage, pair: DbPair, pgcopydb: Command, work
             path.write_bytes(kept)
             path.chmod(mode)
             run.start()
+    # The catalog of the copy is read once more at the end: where its damage was not met before, it would be there.
+    kill(run)
+    catalog.write_bytes(undamaged)
+    run.start()
     run.set_end()
     run.ends()
