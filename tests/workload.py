@@ -27,6 +27,7 @@ from typing import Any, Final, Self
 
 import psycopg
 from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
 from tests.lot import moved
@@ -561,7 +562,9 @@ class _Session:
             stack.pop_all()
 
     def _connect(self) -> _Connection:
-        options = f"-c statement_timeout=120s -c client_encoding=UTF8 -c application_name=workload-{self._number}"
+        given = conninfo_to_dict(self._workload.dsn).get("options") or ""
+        ours = f"-c statement_timeout=120s -c client_encoding=UTF8 -c application_name=workload-{self._number}"
+        options = f"{ours} {given}".strip()
         # A plan that is kept would be another thing to depend on.
         return psycopg.connect(self._workload.dsn, autocommit=True, prepare_threshold=None, options=options)
 
