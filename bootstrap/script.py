@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -63,19 +63,11 @@ def script_of(
     workdir: WorkDir, tools: Tools, entries: Sequence[ArchiveEntry], flags: Sequence[str], stop: Stop
 ) -> Iterator[Path | None]:
     """The rewritten script for these entries; none where pg_restore can restore them as they are."""
-    listed = workdir.restore_list("script")
-    original, script = listed.with_name("script.sql"), listed.with_name("rewritten.sql")
     if tools.knows_source:
         yield None
         return
-    write_list(entries, listed)
-    try:
-        _write_original(workdir, tools, listed, flags, original, stop)
-        with disk_errors(script, "writing"):
-            yield script if _write(original, script, tools) else None
-    finally:
-        original.unlink(missing_ok=True)
-        script.unlink(missing_ok=True)
+    with _rewritten(workdir, tools, "script", entries, flags, stop, _write) as script:
+        yield script
 
 
 @contextmanager
@@ -83,13 +75,28 @@ def grants_of_others(
     workdir: WorkDir, tools: Tools, entries: Sequence[ArchiveEntry], flags: Sequence[str], stop: Stop
 ) -> Iterator[Path | None]:
     """A script that grants what these entries, of kind ACL, grant; none where all of it comes from the owners."""
-    listed = workdir.restore_list("grants")
-    original, script = listed.with_name("grants.sql"), listed.with_name("rewritten-grants.sql")
+    with _rewritten(workdir, tools, "grants", entries, flags, stop, _write_as_roles) as script:
+        yield script
+
+
+@contextmanager
+def _rewritten(
+    workdir: WorkDir,
+    tools: Tools,
+    name: str,
+    entries: Sequence[ArchiveEntry],
+    flags: Sequence[str],
+    stop: Stop,
+    write: Callable[[Path, Path, Tools], bool],
+) -> Iterator[Path | None]:
+    """What ``write`` makes of pg_restore's script for these entries; none where it says that there is nothing to do."""
+    listed = workdir.restore_list(name)
+    original, script = listed.with_name(f"{name}.sql"), listed.with_name(f"rewritten-{name}.sql")
     write_list(entries, listed)
     try:
         _write_original(workdir, tools, listed, flags, original, stop)
         with disk_errors(script, "writing"):
-            yield script if _write_as_roles(original, script, tools) else None
+            yield script if write(original, script, tools) else None
     finally:
         original.unlink(missing_ok=True)
         script.unlink(missing_ok=True)
