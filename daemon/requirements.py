@@ -6,6 +6,7 @@ Reads only, but for what is tried in a transaction that is rolled back. Each pro
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _STANDBYS_DECODE: Final = 160000
 _PARAMETERS_ARE_GRANTED: Final = 150000
+_ENDS_WITHIN: Final = 5.0
+"""Seconds that a server may need to notice that a session was closed."""
 
 
 class Problem(NamedTuple):
@@ -76,10 +79,14 @@ def source_problems(reader: Connection, slot: str) -> Iterator[Problem]:
 
 
 def login_problem(source: Endpoint, reader: Connection) -> Problem | None:
-    """Whether the role may begin a replication session: tried, for services have ways of their own to allow it."""
+    """Whether the role may begin a replication session: tried, for services have ways of their own to allow it.
+
+    The walsender of the attempt is over on return, so that it is not taken for one that somebody uses.
+    """
     try:
         with ReplicationSession(source.info, source.title("preflight")) as session:
             session.identify()
+            walsender = session.backend_pid()
     except SourceError as error:
         with server_errors(Side.SOURCE, "looking at the role"):
             row = reader.execute(
@@ -87,7 +94,19 @@ def login_problem(source: Endpoint, reader: Connection) -> Problem | None:
             ).fetchone()
         lacking = f"ALTER ROLE {quote_ident(reader.info.user)} REPLICATION;"
         return Problem(error.message, lacking if row == (False,) else error.hint or "")
+    _await_end(reader, walsender)
     return None
+
+
+def _await_end(reader: Connection, walsender: int) -> None:
+    deadline = time.monotonic() + _ENDS_WITHIN
+    with server_errors(Side.SOURCE, "waiting for a session to end"):
+        while time.monotonic() < deadline:
+            # A transaction sees the activity of the moment when it first asked.
+            reader.execute("SELECT pg_catalog.pg_stat_clear_snapshot()")
+            if not reader.execute("SELECT FROM pg_catalog.pg_stat_activity WHERE pid = %s", (walsender,)).fetchall():
+                return
+            time.sleep(0.01)
 
 
 def target_problems(writer: Connection) -> Iterator[Problem]:

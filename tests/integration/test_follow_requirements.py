@@ -10,6 +10,9 @@ import psycopg
 import pytest
 
 from demo.clusters import Cluster
+from pgcopydb.daemon.requirements import login_problem, source_problems
+from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.conninfo import ConnInfo, Side
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import Database, DbPair, Servers, fresh_database
@@ -93,6 +96,15 @@ def test_no_free_walsender(pair: DbPair, pgcopydb: Command, workdir_path: Path) 
         log = refused(pgcopydb, pair, workdir_path, 4, env=uris(pair))
     assert "walsender" in log
     assert "max_wal_senders" in log
+
+
+def test_the_only_walsender_is_tried(pair: DbPair) -> None:
+    """The session of the attempt is not counted as one that is in use, not even right after it."""
+    source = Endpoint(ConnInfo.parse(Side.SOURCE, pair.source.dsn), "tried")
+    with source.connect("setup") as reader:
+        for _ in range(50):
+            assert login_problem(source, reader) is None
+            assert list(source_problems(reader, "pgcopydb")) == []
 
 
 def test_wal_level(servers: Servers, pgcopydb: Command, workdir_path: Path) -> None:
