@@ -157,8 +157,9 @@ def describe(states: Mapping[str, StageState], health: SlotHealth | None, now: d
         state = states.get(name)
         if state is not None and state.phase in {Phase.RETRYING, Phase.PAUSED, Phase.FAILED, Phase.WAITING}:
             parts.append(f"{name} {state.phase}: {state.detail}" if state.detail else f"{name} {state.phase}")
-    if receive is not None and apply is not None:
-        received, applied = Lsn.parse(receive.position), Lsn.parse(apply.position)
+    applied = Lsn.parse(apply.position) if apply is not None else Lsn()
+    if receive is not None and apply is not None and applied:
+        received = Lsn.parse(receive.position)
         behind = f"{pretty_size(max(0, received.bytes_since(applied)))}"
         seconds = lag_seconds(receive, apply, None, now)
         parts.append(
@@ -166,8 +167,8 @@ def describe(states: Mapping[str, StageState], health: SlotHealth | None, now: d
             f"{'' if seconds is None else f' and {pretty_seconds(seconds)}'} behind,"
             f" {apply.transaction_rate:.0f} transactions/s"
         )
-    elif receive is not None:
-        parts.append(f"received {receive.position}")
+    elif receive is not None and Lsn.parse(receive.position):
+        parts.append(f"received {receive.position}, nothing applied yet")
     if health is not None and health.status not in {"", "reserved"}:
         parts.append(f"slot {health.status}")
     return "; ".join(parts) or "starting"

@@ -63,6 +63,13 @@ def test_one_line() -> None:
     assert describe({}, None, NOW) == "starting"
 
 
+def test_one_line_before_anything_is_applied() -> None:
+    states = {"receive": state("receive", 0, None), "apply": state("apply", 0, None)}
+    assert describe(states, None, NOW) == "starting"
+    states["receive"].position = "0/2000"
+    assert describe(states, None, NOW) == "received 0/2000, nothing applied yet"
+
+
 def test_the_watchdog_is_fed_only_while_all_move() -> None:
     states = {"receive": state("receive", 1), "apply": state("apply", 1)}
     assert all_move(states, 100.0 + MOVING_SECONDS - 1)
