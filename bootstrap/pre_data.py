@@ -34,7 +34,7 @@ from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.names import Name, quote_ident
-from pgcopydb.runtime.errors import TargetError
+from pgcopydb.runtime.errors import Kind, TargetError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.logs import NOTICE
 from pgcopydb.runtime.stop import Stop
@@ -275,4 +275,5 @@ def _failure(errors: list[RestoreError]) -> TargetError:
         f"restoring pre-data: {errors[0]}{more}",
         hint="Roles, tablespaces and extensions that the schema names must exist on the target, or be left out: "
         "--no-owner --no-acl --no-tablespaces --skip-extensions --no-comments. Then continue with --resume.",
+        kind=Kind.RETRY if errors[0].lost_connection else Kind.OPERATOR,
     )

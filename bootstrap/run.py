@@ -7,7 +7,8 @@ process of the run is left on them, and it is known which programs serve both.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from pgcopydb.bootstrap.beside import ChangesBeside
 from pgcopydb.bootstrap.findings import Severity
@@ -55,10 +56,12 @@ def begin_run(
     changes: ChangesBeside | None,
 ) -> Clone:
     run_id = store.setting("run_id")
+    # Who follows changes waits for the servers, at the start as later.
+    patience = 0.0 if changes is None else math.inf
     source_end, target_end = Endpoint(source, run_id), Endpoint(target, run_id)
     facts: dict[Side, ServerFacts] = {}
     for endpoint in (source_end, target_end):
-        with endpoint.connect("begin") as connection:
+        with replace(endpoint, patience=patience).connect_patiently("begin", stop) as connection:
             facts[endpoint.side] = inspect_server(connection, endpoint.side)
             logger.info("%s: %s", endpoint.side.capitalize(), facts[endpoint.side])
             end_leftovers(connection, endpoint, stop)

@@ -24,7 +24,7 @@ from pgcopydb.postgres.connect import Connection, Endpoint, hang_up
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.names import quote_literal
 from pgcopydb.runtime.durable import write_atomic
-from pgcopydb.runtime.errors import PgcopydbError, SourceError, StateError
+from pgcopydb.runtime.errors import Kind, PgcopydbError, SourceError, StateError
 from pgcopydb.runtime.stop import Stop, StopMode
 from pgcopydb.runtime.workdir import WorkDir
 
@@ -124,6 +124,7 @@ def _lost(exc: psycopg.Error) -> SourceError:
         error.message,
         hint="Run again with --resume. Without --follow, what is not copied yet then needs --not-consistent, or a "
         "snapshot that `pgcopydb snapshot` holds.",
+        kind=Kind.RETRY,
         sqlstate=error.sqlstate,
     )
 

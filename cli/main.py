@@ -23,6 +23,7 @@ from pgcopydb.daemon.service import under_systemd
 from pgcopydb.runtime.environment import normalise_booleans
 from pgcopydb.runtime.errors import ExitCode, PgcopydbError, Stopped
 from pgcopydb.runtime.logs import STAGE_VARIABLE, LogSettings, setup_logging
+from pgcopydb.runtime.policy import POLICY, trouble_of
 
 logger = logging.getLogger("pgcopydb.cli")
 
@@ -128,10 +129,7 @@ def run(arguments: list[str]) -> int:
         logger.log(level, "%s", error)
         if error.hint:
             logger.log(level, "hint: %s", error.hint)
-        if isinstance(error, Stopped) and under_systemd():
-            # For a service manager a service that ends because it was told to has not failed.
-            return ExitCode.QUIT
-        return error.exit_code
+        return _exit_code(error)
     except BrokenPipeError:
         # Whoever read our output has gone; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -141,6 +139,15 @@ def run(arguments: list[str]) -> int:
         logger.critical("hint: this is a defect of pgcopydb; --debug shows where. What is done is kept for --resume.")
         logger.debug("where it came from", exc_info=error)
         return ExitCode.FATAL
+
+
+def _exit_code(error: PgcopydbError) -> int:
+    """A service manager wants to know of a service whether it failed, and if so whether starting it again helps."""
+    if not under_systemd():
+        return error.exit_code
+    if isinstance(error, Stopped):
+        return ExitCode.QUIT
+    return error.exit_code if POLICY[trouble_of(error)] is None else ExitCode.TRY_AGAIN
 
 
 def _invoke(arguments: list[str]) -> int:

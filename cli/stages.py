@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -83,11 +81,9 @@ class Following:
         flags: Sequence[str],
         stage_flags: Mapping[str, Sequence[str]],
     ) -> Following:
-        # The same for each process of this work directory on this machine, so that a session can be told to be its own.
-        run_id = hashlib.sha256(f"{socket.gethostname()}:{workdir.top.resolve()}".encode()).hexdigest()[:8]
         # It waits for its servers for weeks, if need be.
         source_end, target_end = (
-            Endpoint(info.noticing_loss(), run_id, patience=math.inf) for info in (source, target)
+            Endpoint(info.noticing_loss(), workdir.mark, patience=math.inf) for info in (source, target)
         )
         return cls(source_end, target_end, workdir, stop, flags, stage_flags)
 

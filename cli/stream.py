@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -39,6 +38,7 @@ from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.durable import disk_errors
 from pgcopydb.runtime.errors import UsageError
 from pgcopydb.runtime.stop import stop_on_signals
+from pgcopydb.runtime.workdir import WorkDir
 
 logger = logging.getLogger("pgcopydb.cli")
 
@@ -68,13 +68,13 @@ def _or_standard(name: str | None, option: str, wanted: bool) -> str | None:
     return "-" if wanted else name
 
 
-def _endpoint(side: Side, text: str | None) -> Endpoint:
-    return Endpoint(o.server(side, text).noticing_loss(), secrets.token_hex(4))
+def _endpoint(side: Side, text: str | None, workdir: WorkDir) -> Endpoint:
+    return Endpoint(o.server(side, text).noticing_loss(), workdir.mark)
 
 
-def _optional_target(text: str | None) -> Endpoint | None:
+def _optional_target(text: str | None, workdir: WorkDir) -> Endpoint | None:
     """Receiving needs no target, unless the sentinel is there."""
-    return Endpoint(ConnInfo.parse(Side.TARGET, text), secrets.token_hex(4)) if text else None
+    return Endpoint(ConnInfo.parse(Side.TARGET, text).noticing_loss(), workdir.mark) if text else None
 
 
 def setup(
@@ -98,8 +98,8 @@ def setup(
     """Make what following changes needs: the slot unless `snapshot --follow` made it, the sentinel and the origin."""
     o.begin_logging(verbose, notice, debug, trace, quiet)
     check_plugin(click.get_current_context().params)
-    source_end, target_end = _endpoint(Side.SOURCE, source), _endpoint(Side.TARGET, target)
     workdir = o.workdir_of(directory)
+    source_end, target_end = _endpoint(Side.SOURCE, source, workdir), _endpoint(Side.TARGET, target, workdir)
     workdir.create()
     with workdir.lock("setup"), stop_on_signals() as stop:
         stream = find_stream(workdir)
@@ -143,8 +143,8 @@ def cleanup(
     Can be run after a run that was aborted, and again. A migration that is running is not touched.
     """
     o.begin_logging(verbose, notice, debug, trace, quiet)
-    source_end, target_end = _endpoint(Side.SOURCE, source), _endpoint(Side.TARGET, target)
     workdir = o.workdir_of(directory)
+    source_end, target_end = _endpoint(Side.SOURCE, source, workdir), _endpoint(Side.TARGET, target, workdir)
     workdir.create()
     with workdir.lock("follow"), workdir.lock("receive"), workdir.lock("transform"), workdir.lock("apply"):
         removed = clean_up(source_end, target_end, workdir, slot_name, origin)
@@ -172,11 +172,11 @@ def receive(
 ) -> None:
     """Receive changes into JSON files, or to stdout, until the end position."""
     o.begin_logging(verbose, notice, debug, trace, quiet)
-    source_end = _endpoint(Side.SOURCE, source)
     workdir = o.workdir_of(directory)
+    source_end = _endpoint(Side.SOURCE, source, workdir)
     stream = known_stream(workdir)
     with stop_on_signals() as stop:
-        sentinel_here = sentinel_of(stream, source_end, _optional_target(target))
+        sentinel_here = sentinel_of(stream, source_end, _optional_target(target, workdir))
         if endpos is not None:
             sentinel_here.set_endpos(endpos)
         if to_stdout:
@@ -210,8 +210,8 @@ def transform(
     )
     if json_file is None and sql_file is not None:
         raise UsageError("--to-stdout says nothing without a JSON file", hint="Name one, or give --from-stdin.")
-    source_end, target_end = _endpoint(Side.SOURCE, source), _endpoint(Side.TARGET, target)
     workdir = o.workdir_of(directory)
+    source_end, target_end = _endpoint(Side.SOURCE, source, workdir), _endpoint(Side.TARGET, target, workdir)
     stream = known_stream(workdir)
     if json_file is not None:
         with ExitStack() as stack:
@@ -263,8 +263,8 @@ def apply(
     if target == "-":
         print_statements(o.workdir_of(directory).changes, sql_file, sys.stdout.buffer)
         return
-    target_end = _endpoint(Side.TARGET, target)
     workdir = o.workdir_of(directory)
+    target_end = _endpoint(Side.TARGET, target, workdir)
     stream = known_stream(workdir)
     if sql_file is not None:
         with (
@@ -276,7 +276,7 @@ def apply(
             progress = Progress(stream.origin, stream.tracking)
             apply_pipe(connection, progress, lines.fileno(), on_conflict, stop, endpos or Lsn())
         return
-    source_end = _endpoint(Side.SOURCE, source)
+    source_end = _endpoint(Side.SOURCE, source, workdir)
     with stop_on_signals() as stop:
         sentinel_here = sentinel_of(stream, source_end, target_end)
         if endpos is not None:
@@ -302,7 +302,8 @@ def prune(
     o.begin_logging(verbose, notice, debug, trace, quiet)
     workdir = o.workdir_of(directory)
     stream = known_stream(workdir)
-    with closing(sentinel_of(stream, _endpoint(Side.SOURCE, source), _optional_target(target))) as sentinel_here:
+    source_end, target_end = _endpoint(Side.SOURCE, source, workdir), _optional_target(target, workdir)
+    with closing(sentinel_of(stream, source_end, target_end)) as sentinel_here:
         durable = sentinel_here.read().replay_lsn
     act = prunable if dry_run else remove_durable
     names = [path.name for path in act(workdir.changes, stream.segment_size, durable)]

@@ -37,6 +37,7 @@ _SLOT_SECONDS: Final = 10.0
 _REPEAT_SECONDS: Final = 600.0
 """A worry that stays is said again so often."""
 _EXTEND_MICROSECONDS: Final = 30_000_000
+_TELL_SECONDS: Final = 5.0
 MOVING_SECONDS: Final = 60.0
 """A process that has not said for so long that it lives is not reported as alive."""
 
@@ -63,6 +64,9 @@ class Service:
         teller = threading.Thread(target=self._tell, name="service", daemon=True)
         if under_systemd():
             self._notifier = sdnotify.SystemdNotifier()
+            # A manager that does not read holds up nothing, the end least of all.
+            if self._notifier.socket is not None:
+                self._notifier.socket.settimeout(_TELL_SECONDS)
             teller.start()
         done = False
         try:
@@ -91,8 +95,10 @@ class Service:
         if said != self._said:
             lines.append(f"STATUS={said}")
             self._said = said
+        moving = all_move(states, clock())
         if self.stop.mode:
-            lines += ["STOPPING=1", f"EXTEND_TIMEOUT_USEC={_EXTEND_MICROSECONDS}"]
+            lines.append("STOPPING=1")
+            lines += [f"EXTEND_TIMEOUT_USEC={_EXTEND_MICROSECONDS}"] if moving else []
         elif not self._ready:
             receive = states.get("receive")
             if receive is not None and receive.phase in {Phase.RUNNING, Phase.PAUSED, Phase.FINISHED}:
@@ -100,11 +106,14 @@ class Service:
                 lines.append("READY=1")
             else:
                 lines.append(f"EXTEND_TIMEOUT_USEC={_EXTEND_MICROSECONDS}")
-        if self.stop.mode or all_move(states, clock()):
-            lines.append("WATCHDOG=1")
-        if self.stop.take_hangup():
-            lines[:0] = ["RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"]
-            lines.append("READY=1")
+        lines += ["WATCHDOG=1"] if moving else []
+        self._send(lines)
+        if self.stop.take_hangup() and self._ready and not self.stop.mode:
+            # One after the other: of two states in one message only the last one counts.
+            self._send(["RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"])
+            self._send(["READY=1"])
+
+    def _send(self, lines: Sequence[str]) -> None:
         if lines and self._notifier is not None:
             self._notifier.notify("\n".join(lines))
 

@@ -39,6 +39,9 @@ _WENT_WELL_SECONDS: Final = 60.0
 STUCK_SECONDS: Final = 120.0
 """A stage that has not said for so long that it lives, which it does every few seconds, hangs."""
 
+LAST_TRANSACTION_SECONDS: Final = 600.0
+"""A stop waits for the transaction in hand no longer than this."""
+
 
 class StageFailed(PgcopydbError):
     """A stage gave up; it has said why in the log."""
@@ -61,6 +64,7 @@ class _Stage:
     descriptor: int = -1
     finished_at: Lsn | None = None
     started: float = 0.0
+    killed: bool = False
     due: float = 0.0
     crashes: int = 0
     restarts: int = 0
@@ -134,16 +138,18 @@ class Supervisor:
     def _launch(self, stage: _Stage) -> None:
         stage.process = start_stage(stage.arguments, self.environment)
         stage.descriptor = os.pidfd_open(stage.process.pid)
-        stage.started = clock()
+        stage.started, stage.killed = clock(), False
         failpoint("supervise.after_launch")
         logger.debug("Started %s as process %d", stage.name, stage.process.pid)
 
     def _kill_what_is_stuck(self) -> None:
         for stage in self._running:
-            if stage.process is not None and clock() - self._last_beat(stage, stage.process.pid) > STUCK_SECONDS:
+            if stage.process is None or stage.killed:
+                continue
+            if clock() - self._last_beat(stage, stage.process.pid) > STUCK_SECONDS:
                 logger.warning("Stage %s has not moved for %.0f s: it is killed", stage.name, STUCK_SECONDS)
                 stage.process.kill()
-                stage.started = clock()
+                stage.killed = True
 
     def _last_beat(self, stage: _Stage, pid: int) -> float:
         state = read_state(self.workdir, stage.name)
@@ -236,15 +242,23 @@ class Supervisor:
         stage.process, stage.descriptor = None, -1
 
     def _end_all(self) -> None:
-        """In order, each after its transaction; at once on a fast stop."""
-        told = StopMode.RUN
+        """Each after the transaction in hand; at once on a fast stop, and when that takes too long."""
+        told, began = StopMode.RUN, clock()
         while living := {stage.descriptor: stage for stage in self._running if stage.process is not None}:
             mode = max(self.stop.mode, StopMode.GRACEFUL)
+            if clock() - began > LAST_TRANSACTION_SECONDS and mode is StopMode.GRACEFUL:
+                if told is StopMode.GRACEFUL:
+                    logger.warning(
+                        "The transaction in hand takes more than %.0f s: broken off, it comes again with --resume",
+                        LAST_TRANSACTION_SECONDS,
+                    )
+                mode = StopMode.FAST
             if mode > told:
                 for stage in living.values():
                     assert stage.process is not None  # noqa: S101  they are the ones that run
                     stage.process.send_signal(signal.SIGTERM if mode is StopMode.GRACEFUL else signal.SIGINT)
                 told = mode
+            self._kill_what_is_stuck()
             for descriptor in wait_for_any(list(living), 0.2):
                 stage = living[descriptor]
                 if stage.process is not None:

@@ -12,8 +12,11 @@ from pgcopydb.postgres.conninfo import Side
 from pgcopydb.runtime.errors import Kind, SourceError, TargetError
 
 # Connection exceptions; admin/crash shutdown and "cannot connect now"; too many connections; serialization
-# failure, deadlock; idle-in-transaction timeout.
-_TRANSIENT: Final = frozenset({"57P01", "57P02", "57P03", "53300", "40001", "40P01", "25P03"})
+# failure, deadlock; timeouts of sessions; a statement that somebody cancelled; a standby where the primary was, as
+# during a fail-over.
+_TRANSIENT: Final = frozenset(
+    {"57P01", "57P02", "57P03", "53300", "40001", "40P01", "25P03", "57P05", "57014", "25006"}
+)
 
 _HINTS: Final = {
     "42501": "Grant the privilege to this role, or use one that has it; `pgcopydb check` lists all that is missing.",

@@ -67,13 +67,17 @@ _SINCE: Final = {
     "transaction_timeout": (170000, "0"),
 }
 
-_FULL: Final = (
+_PASSING: Final = (
     "too many clients",
     "too many connections",
     "remaining connection slots",
     "requested standby connections",
+    # PgBouncer, of the server behind it.
+    "server_login_retry",
+    "server login has been failing",
+    "query_wait_timeout",
 )
-"""What a server says that has no room for one more session, in its English."""
+"""What is said of a login that may succeed later, in English: no room for one more session, nobody behind a pooler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +179,7 @@ def log_in(info: ConnInfo, title: str, **options: Any) -> Connection:
 def _login_error(info: ConnInfo, conninfo: str, exc: psycopg.Error) -> PgcopydbError:
     """libpq gives no SQLSTATE for a failed login; whether the server answers at all tells the cases apart."""
     message = f"cannot connect to the {info.side} ({info.display()}): {_said(exc)}"
-    if any(words in str(exc) for words in _FULL):
+    if any(words in str(exc) for words in _PASSING):
         return info.side.error(message, hint=hint_for("53300"), kind=Kind.RETRY)
     answer = pq.PGconn.ping(conninfo.encode())
     if answer == pq.Ping.OK:

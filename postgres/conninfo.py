@@ -26,6 +26,8 @@ _KEEPALIVES: Final = {
     "keepalives_idle": "10",
     "keepalives_interval": "10",
     "keepalives_count": "60",
+    # Of what was sent and is not acknowledged; while that is so nothing else is asked.
+    "tcp_user_timeout": "610000",
 }
 _CONNECT_SECONDS: Final = "10"
 _SOON: Final = {"keepalives_count": "6", "tcp_user_timeout": "70000"}

@@ -34,19 +34,25 @@ KEPT_LINES: Final = 100
 _KILL_AFTER_SECONDS: Final = 5.0
 _LONGEST_LINE: Final = 1 << 16
 
+_MANAGER: Final = ("NOTIFY_SOCKET", "WATCHDOG_")
+"""What a service manager gives to the main process alone."""
+_OURS: Final = ("PGCOPYDB_",)
+"""What no other program has a use for, connection strings with passwords among it."""
+
 # Programs of their own ask for the parent-death signal, because no Python may run between fork and exec in a process
-# with threads. SIGTERM rather than SIGKILL, so that pg_dump and pg_restore cancel what the server still does for them.
+# with threads. Not SIGKILL, so that what the server still does for them is cancelled: by pg_dump and pg_restore on
+# SIGTERM, by a stage on SIGINT, which it obeys at once, where SIGTERM lets the transaction in hand end.
 # A parent that died before the request is noticed by its pid.
-_SETPRIV: Final = ("setpriv", "--pdeathsig", "TERM")
+_SETPRIV: Final = ("setpriv", "--pdeathsig")
 _SHELL: Final = ("/bin/sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 
 # Where there is no setpriv of util-linux. PR_SET_PDEATHSIG is 1. Python ignores SIGPIPE, and exec would hand that on.
 _PYTHON: Final = """\
 import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-if os.getppid() == int(sys.argv[1]):
+ctypes.CDLL(None).prctl(1, getattr(signal, "SIG" + sys.argv[1]))
+if os.getppid() == int(sys.argv[2]):
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    os.execv(sys.argv[2], sys.argv[2:])
+    os.execv(sys.argv[3], sys.argv[3:])
 """
 
 _LEVEL: Final = re.compile(
@@ -107,10 +113,10 @@ def start_stage(arguments: Sequence[str], environment: Mapping[str, str]) -> sub
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         return subprocess.Popen(
-            [*_launcher(), str(os.getpid()), *command],
+            [*_launcher("INT"), str(os.getpid()), *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            env={**environment, STAGE_VARIABLE: "1"},
+            env={**_without(environment, _MANAGER), STAGE_VARIABLE: "1"},
             process_group=0,
         )
     finally:
@@ -118,9 +124,9 @@ def start_stage(arguments: Sequence[str], environment: Mapping[str, str]) -> sub
 
 
 def _start(argv: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    english = {**environment, "LC_ALL": "C", "LANGUAGE": ""}
+    english = {**_without(environment, (*_MANAGER, *_OURS)), "LC_ALL": "C", "LANGUAGE": ""}
     return subprocess.Popen(
-        [*_launcher(), str(os.getpid()), *argv],
+        [*_launcher("TERM"), str(os.getpid()), *argv],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -130,14 +136,18 @@ def _start(argv: Sequence[str], environment: Mapping[str, str]) -> subprocess.Po
     )
 
 
+def _without(environment: Mapping[str, str], prefixes: tuple[str, ...]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if not name.startswith(prefixes)}
+
+
 @cache
-def _launcher() -> tuple[str, ...]:
-    """What goes before this process's pid and a command line."""
+def _launcher(death: str) -> tuple[str, ...]:
+    """What goes before this process's pid and a command line. ``death``: the signal when this process dies."""
     try:
-        subprocess.run([*_SETPRIV, "/bin/true"], check=True, capture_output=True)
+        subprocess.run([*_SETPRIV, death, "/bin/true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        return (sys.executable, "-I", "-S", "-c", _PYTHON)
-    return (*_SETPRIV, *_SHELL)
+        return (sys.executable, "-I", "-S", "-c", _PYTHON, death)
+    return (*_SETPRIV, death, *_SHELL)
 
 
 def _terminate(process: subprocess.Popen[bytes]) -> None:

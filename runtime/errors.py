@@ -23,6 +23,8 @@ class ExitCode(IntEnum):
     SOURCE = 6
     TARGET = 7
     INTERNAL_ERROR = 12
+    TRY_AGAIN = 75
+    """For a service manager alone: of an error that passes by itself (EX_TEMPFAIL of sysexits.h)."""
     FATAL = 122
 
 
@@ -120,6 +122,7 @@ class PartialFailure(PgcopydbError):
 
     def __init__(self, message: str, *, hint: str | None = None, causes: Sequence[PgcopydbError] = ()) -> None:
         super().__init__(message, hint=hint)
+        self.causes = tuple(causes)
         codes = {cause.exit_code for cause in causes}
         if len(codes) == 1:
             self.exit_code = codes.pop()

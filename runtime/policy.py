@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from pgcopydb.runtime.errors import DiskFull, ExitCode, Kind, PgcopydbError
+from pgcopydb.runtime.errors import DiskFull, ExitCode, Kind, PartialFailure, PgcopydbError
+
+_SERVER_DISK_FULL: Final = "53100"
 
 
 class Trouble(Enum):
     """Kinds of what goes wrong, by what helps."""
 
     AWAY = "a lost connection, a server that starts, a deadlock"
-    NO_ROOM = "a full disk"
+    NO_ROOM = "a full disk, here or of a server"
     KILLED = "a stage that was killed or stopped by somebody else, or is stuck"
     FOR_A_PERSON = "anything else"
     STOP = "a stop that was asked for"
@@ -48,9 +50,12 @@ POLICY: Final[dict[Trouble, Again | None]] = {
 
 
 def trouble_of(error: PgcopydbError) -> Trouble:
+    if isinstance(error, PartialFailure) and error.causes:
+        troubles = [trouble_of(cause) for cause in error.causes]
+        return next((trouble for trouble in troubles if POLICY[trouble] is None), troubles[0])
     if error.kind is Kind.RETRY:
         return Trouble.AWAY
-    if isinstance(error, DiskFull):
+    if isinstance(error, DiskFull) or error.sqlstate == _SERVER_DISK_FULL:
         return Trouble.NO_ROOM
     return Trouble.STOP if error.kind is Kind.STOPPED else Trouble.FOR_A_PERSON
 

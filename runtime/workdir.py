@@ -7,8 +7,10 @@ spelled here and nowhere else.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +31,12 @@ class WorkDir:
     """Paths under one work directory (``--dir``)."""
 
     top: Path
+
+    @property
+    def mark(self) -> str:
+        """For names of sessions: the same for each process of this work directory on this machine, so that a session
+        can be told to be its own."""
+        return hashlib.sha256(f"{socket.gethostname()}:{self.top.resolve()}".encode()).hexdigest()[:8]
 
     @property
     def catalog(self) -> Path:

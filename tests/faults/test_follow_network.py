@@ -4,6 +4,7 @@ any time; and a clock that jumps: changes are followed all the same, and nothing
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import Database, DbPair, Servers
-from tests.following import Following, has_worked, is_applied, pair_of, prepare
+from tests.following import Following, has_worked, is_applied, pair_of, prepare, processes_of
 from tests.lot import lot
 from tests.proxy import Half, Proxy
 from tests.wait import wait_until
@@ -106,6 +107,29 @@ def test_half_of_each_connection_is_lost(
     finally:
         pair.source.execute("ALTER SYSTEM RESET wal_sender_timeout")
         pair.source.execute("SELECT pg_reload_conf()")
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_process_dies_with_its_connections_lost(
+    side: str, pair: DbPair, pgcopydb: Command, workdir_path: Path
+) -> None:
+    """As with a machine that loses its power: the server keeps the slot, or the origin, for sessions of nobody."""
+    prepare(pair)
+    with Proxy(side_of(pair, side).dsn) as proxy, Workload(pair.source.dsn, seed=24, writers=2) as workload:
+        run = Following(pgcopydb, pair, workdir_path, **{side: proxy.dsn}).start()
+        works(run, workload)
+        for pid in processes_of(workdir_path):
+            os.kill(pid, signal.SIGSTOP)
+        proxy.lose("client")
+        for pid in processes_of(workdir_path):
+            os.kill(pid, signal.SIGKILL)
+        run.process.wait(30)
+        run.start()
+        run.catches_up(30)
+        workload.stop()
+        run.set_end()
+        wait_until(lambda: run.process.poll() is not None, 90, "the end position to be reached")
+    run.ends()
 
 
 def test_the_answer_to_a_commit_is_lost(any_pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:

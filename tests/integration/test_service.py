@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import orjson
 import pytest
 
 from pgcopydb.daemon import supervise
+from pgcopydb.daemon.heartbeat import read_state
 from pgcopydb.daemon.sentinel import Sentinel
 from pgcopydb.daemon.supervise import Supervisor
 from pgcopydb.postgres.connect import Endpoint
@@ -22,7 +24,7 @@ from pgcopydb.runtime.stop import Stop, StopMode
 from pgcopydb.runtime.workdir import WorkDir
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers
-from tests.following import Following, pair_of, prepare, stage
+from tests.following import Following, is_halted, pair_of, prepare, processes_of, stage
 from tests.wait import wait_until
 from tests.workload import Workload
 
@@ -40,18 +42,21 @@ class Manager:
         self.path = folder / "notify"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(self.path))
-        self._socket.settimeout(0)
         self.messages: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while message := self._socket.recv(1 << 16):
+            self.messages += message.decode().splitlines()
 
     def told(self) -> list[str]:
         """All lines so far, in their order."""
-        while True:
-            try:
-                self.messages += self._socket.recv(1 << 16).decode().splitlines()
-            except BlockingIOError:
-                return self.messages
+        return list(self.messages)
 
     def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._reader.join()
         self._socket.close()
 
 
@@ -120,24 +125,73 @@ def test_what_a_service_manager_is_told(pair: DbPair, pgcopydb: Command, workdir
     assert "READY=1" in manager.told()[before:], "at the end already: a start that succeeded"
 
 
+def kill_all(run: Following) -> None:
+    run.process.kill()
+    run.process.wait(30)
+    wait_until(lambda: not processes_of(run.workdir), 30, "all to end")
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
 def test_a_server_that_is_away_when_the_service_starts(
-    pair: DbPair, pgcopydb: Command, workdir_path: Path, manager: Manager
+    side: str, pair: DbPair, pgcopydb: Command, workdir_path: Path, manager: Manager
 ) -> None:
     """After a power failure all machines start at once: the manager is asked for patience, and told when it goes on."""
     prepare(pair)
     run = Following(pgcopydb, pair, workdir_path).start()
-    run.process.terminate()
-    run.process.wait(30)
-    pair.source.cluster.stop("fast")
-    run.process = pgcopydb.start(
-        *("follow", "--dir", workdir_path), env={**run.env(), "NOTIFY_SOCKET": str(manager.path)}
-    )
+    kill_all(run)
+    cluster = (pair.source if side == "source" else pair.target).cluster
+    cluster.stop("fast")
+    begin_service(run, manager)
     run.wait(lambda: any(line.startswith("EXTEND_TIMEOUT_USEC=") for line in manager.told()), "a word")
-    run.wait(lambda: any("receive retrying" in line for line in manager.told()), "the reason")
+    run.wait(lambda: f"connecting to the {side} failed, trying again" in run.log, "the reason")
+    run.process.send_signal(signal.SIGHUP)
+    more = len(manager.told()) + 3
+    run.wait(lambda: len(manager.told()) > more, "more words")
     assert "READY=1" not in manager.told()
-    pair.source.cluster.start()
+    cluster.start()
     run.wait(lambda: "READY=1" in manager.told(), "the service to be ready")
     run.set_end()
+    run.ends()
+
+
+def test_a_server_that_dies_while_the_service_copies(
+    pair: DbPair, pgcopydb: Command, workdir_path: Path, manager: Manager
+) -> None:
+    """The service ends with what says to its manager that starting it again helps, and that does."""
+    prepare(pair)
+    run = Following(pgcopydb, pair, workdir_path)
+    env = {**run.env("copy.after_commit=stop@5"), "NOTIFY_SOCKET": str(manager.path)}
+    run.process = pgcopydb.start("clone", "--follow", "--resume", "--dir", workdir_path, env=env)
+    run.wait(lambda: is_halted(run.process.pid), "the copy to be under way")
+    pair.source.cluster.restart("immediate")
+    run.process.send_signal(signal.SIGCONT)
+    assert run.process.wait(90) == 75, run.log
+    run.leaves_nothing()
+    start_service(run, manager)
+    run.set_end()
+    run.ends()
+
+
+def test_a_stage_that_is_stopped_is_no_service_of_its_own(
+    pair: DbPair, pgcopydb: Command, workdir_path: Path, manager: Manager
+) -> None:
+    """Else it would say that it succeeded, and be taken for one that has come to the end position."""
+    prepare(pair)
+    run = Following(pgcopydb, pair, workdir_path)
+    start_service(run, manager)
+    ahead = pair.source.fetch("SELECT (pg_current_wal_flush_lsn() + 1000000)::text")[0][0]
+    pgcopydb.run("stream", "sentinel", "set", "endpos", ahead, "--dir", workdir_path, env=run.env())
+    for name in ("receive", "transform", "apply"):
+        stopped = wait_until(lambda name=name: stage(workdir_path, name), 30, f"{name} to run")  # type: ignore[misc]
+        assert b"NOTIFY_SOCKET" not in Path(f"/proc/{stopped}/environ").read_bytes()
+        os.kill(stopped, signal.SIGTERM)
+        wait_until(
+            lambda name=name, stopped=stopped: stage(workdir_path, name) not in {0, stopped},  # type: ignore[misc]
+            30,
+            f"{name} to be started again",
+        )
+    Workload(pair.source.dsn, seed=5).run(20)
+    pair.source.execute("SELECT pg_logical_emit_message(false, 'x', repeat('x', 1000000)); SELECT pg_switch_wal()")
     run.ends()
 
 
@@ -211,22 +265,55 @@ def test_the_last_error_stays_to_be_read(pair: DbPair, pgcopydb: Command, workdi
 def test_a_stage_that_hangs_is_started_again(
     pair: DbPair, pgcopydb: Command, workdir_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """As often as that happens, if it lived for a while in between; and it holds up no stop."""
     prepare(pair)
     run = Following(pgcopydb, pair, workdir_path).start()
     run.process.terminate()
     run.process.wait(30)
     monkeypatch.setattr(supervise, "STUCK_SECONDS", 8.0)
+    monkeypatch.setattr(supervise, "_WENT_WELL_SECONDS", 1.0)
+    monkeypatch.setattr(supervise, "_CRASHES", 2)
     stop = Stop()
     source = Endpoint(ConnInfo.parse(Side.SOURCE, pair.source.dsn), "hangs")
     commands = {"receive": ["stream", "receive", "--dir", str(workdir_path), "--quiet"]}
     supervisor = Supervisor(commands, {**os.environ, **run.env()}, Sentinel(source), stop, WorkDir(workdir_path))
     supervisor.start()
-    first = wait_until(lambda: stage(workdir_path, "receive"), 30, "the stage")
-    wait_until(lambda: status_of(run)["stages"][0]["phase"] == "running", 30, "it to work")
-    os.kill(first, signal.SIGSTOP)
-    wait_until(lambda: stage(workdir_path, "receive") not in {0, first}, 60, "another one")
+    before = 0
+    for _ in range(3):
+        here = wait_until(lambda: stage(workdir_path, "receive") not in {0, before}, 60, "another one")  # noqa: B023
+        before = here = stage(workdir_path, "receive")
+        state = WorkDir(workdir_path)
+        wait_until(lambda: getattr(read_state(state, "receive"), "pid", 0) == here, 30, "it to work")  # noqa: B023
+        os.kill(here, signal.SIGSTOP)
     stop.request(StopMode.GRACEFUL)
     supervisor.wait()
+
+
+def test_the_transaction_in_hand_is_waited_for_within_reason(
+    pair: DbPair, pgcopydb: Command, workdir_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(pair)
+    pair.source.execute("CREATE TABLE held (id int PRIMARY KEY)")
+    run = Following(pgcopydb, pair, workdir_path).start()
+    kill_all(run)
+    monkeypatch.setattr(supervise, "LAST_TRANSACTION_SECONDS", 1.0)
+    stop = Stop()
+    commands = {
+        name: ["stream", name, "--dir", str(workdir_path), "--quiet"] for name in ("receive", "transform", "apply")
+    }
+    source = Endpoint(ConnInfo.parse(Side.SOURCE, pair.source.dsn), "hangs")
+    supervisor = Supervisor(commands, {**os.environ, **run.env()}, Sentinel(source), stop, WorkDir(workdir_path))
+    with pair.target.connect(autocommit=False) as blocker:
+        blocker.execute("LOCK TABLE held")
+        supervisor.start()
+        pair.source.execute("INSERT INTO held VALUES (1)")
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'held'::regclass"
+        wait_until(lambda: pair.target.fetch(waits) == [(1,)], 60, "a transaction in hand")
+        stop.request(StopMode.GRACEFUL)
+        supervisor.wait()
+    run.start()
+    run.set_end()
+    run.ends()
 
 
 def test_a_slot_in_danger_is_warned_of(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:

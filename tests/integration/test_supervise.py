@@ -13,7 +13,7 @@ import pytest
 
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
-from tests.following import is_applied, sentinel_row
+from tests.following import is_applied, processes_of, sentinel_row
 from tests.integration.test_follow import current, drop_progress, end_here, uris
 from tests.wait import wait_until
 
@@ -110,6 +110,35 @@ def test_an_interrupt_while_a_statement_waits_for_a_lock(pair: DbPair, pgcopydb:
         wait_until(lambda: pair.target.fetch(waiting), 30, "a statement to wait")
         process.send_signal(signal.SIGINT)
         assert process.wait(20) != 0
+    pgcopydb.run("follow", "--dir", workdir_path, "--endpos", current(pair), env=uris(pair))
+    assert count(pair) == 10
+
+
+def test_a_statement_that_somebody_cancels_comes_again(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    process = follow(pgcopydb, pair, workdir_path)
+    waiting = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'pgcopydb%' AND wait_event_type = 'Lock'"
+    with pair.target.connect(autocommit=False) as blocker:
+        blocker.execute("LOCK TABLE t")
+        pair.source.execute(ROWS.format(1, 10))
+        pid = wait_until(lambda: pair.target.fetch(waiting), 30, "a statement to wait")[0][0]
+        pair.target.execute(f"SELECT pg_cancel_backend({pid})")
+        wait_until(lambda: "canceling statement due to user request" in pgcopydb.log_of(process), 30, "the news")
+    end_here(pgcopydb, pair, workdir_path)
+    assert process.wait(60) == 0, pgcopydb.log_of(process)
+    assert count(pair) == 10
+
+
+def test_no_orphan_waits_for_a_lock(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """Who starts the migration again at once would meet its locks."""
+    process = follow(pgcopydb, pair, workdir_path)
+    waiting = "SELECT FROM pg_stat_activity WHERE application_name LIKE 'pgcopydb%' AND wait_event_type = 'Lock'"
+    with pair.target.connect(autocommit=False) as blocker:
+        blocker.execute("LOCK TABLE t")
+        pair.source.execute(ROWS.format(1, 10))
+        wait_until(lambda: pair.target.fetch(waiting), 30, "a statement to wait")
+        process.kill()
+        process.wait()
+        wait_until(lambda: not processes_of(workdir_path), 20, "all stages to end")
     pgcopydb.run("follow", "--dir", workdir_path, "--endpos", current(pair), env=uris(pair))
     assert count(pair) == 10
 

@@ -85,6 +85,22 @@ def test_a_secret_of_the_environment_reaches_the_child_and_no_argument_list() ->
     assert "sekret" not in seen[1]
 
 
+def test_what_is_of_nobody_elses_business_stays_here() -> None:
+    """Connection strings of the other server, and the socket of the service manager."""
+    kept: list[str] = []
+    environment = {
+        **ENVIRONMENT,
+        "PGCOPYDB_TARGET_PGURI": "postgres://u:secret@h/d",
+        "NOTIFY_SOCKET": "/run/x",
+        "WATCHDOG_USEC": "1",
+        "PGPASSWORD": "needed",
+    }
+    run_child(shell("env >&2"), environment=environment, stop=Stop(), what="looking", on_line=kept.append)
+    names = {line.partition("=")[0] for line in kept}
+    assert "PGPASSWORD" in names
+    assert not names & {"PGCOPYDB_TARGET_PGURI", "NOTIFY_SOCKET", "WATCHDOG_USEC"}
+
+
 def test_a_program_that_is_missing() -> None:
     with pytest.raises(BinaryError, match="testing: /nonexistent is not a program"):
         run_child(["/nonexistent"], environment=ENVIRONMENT, stop=Stop(), what="testing")

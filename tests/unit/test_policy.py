@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from pgcopydb.runtime.errors import DiskFull, ExitCode, Kind, SourceError, StateError, Stopped
+from pgcopydb.runtime.errors import (
+    DiskFull,
+    ExitCode,
+    Kind,
+    PartialFailure,
+    PgcopydbError,
+    SourceError,
+    StateError,
+    Stopped,
+)
 from pgcopydb.runtime.policy import POLICY, Again, Trouble, trouble_of, trouble_of_exit
 
 
@@ -15,10 +24,14 @@ from pgcopydb.runtime.policy import POLICY, Again, Trouble, trouble_of, trouble_
         (SourceError("refused"), Trouble.FOR_A_PERSON),
         (StateError("locked"), Trouble.FOR_A_PERSON),
         (DiskFull("full"), Trouble.NO_ROOM),
+        (SourceError("full", sqlstate="53100"), Trouble.NO_ROOM),
         (Stopped("asked"), Trouble.STOP),
+        (PartialFailure("some", causes=[SourceError("gone", kind=Kind.RETRY), DiskFull("full")]), Trouble.AWAY),
+        (PartialFailure("some", causes=[SourceError("gone", kind=Kind.RETRY), StateError("no")]), Trouble.FOR_A_PERSON),
+        (PartialFailure("some"), Trouble.FOR_A_PERSON),
     ],
 )
-def test_errors(error: SourceError, trouble: Trouble) -> None:
+def test_errors(error: PgcopydbError, trouble: Trouble) -> None:
     assert trouble_of(error) is trouble
 
 
