@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,10 @@ def test_a_server_that_dies_while_the_service_copies(
     run.ends()
 
 
+def is_replaced(workdir: Path, name: str, pid: int) -> bool:
+    return stage(workdir, name) not in {0, pid}
+
+
 def test_a_stage_that_is_stopped_is_no_service_of_its_own(
     pair: DbPair, pgcopydb: Command, workdir_path: Path, manager: Manager
 ) -> None:
@@ -182,14 +187,10 @@ def test_a_stage_that_is_stopped_is_no_service_of_its_own(
     ahead = pair.source.fetch("SELECT (pg_current_wal_flush_lsn() + 1000000)::text")[0][0]
     pgcopydb.run("stream", "sentinel", "set", "endpos", ahead, "--dir", workdir_path, env=run.env())
     for name in ("receive", "transform", "apply"):
-        stopped = wait_until(lambda name=name: stage(workdir_path, name), 30, f"{name} to run")  # type: ignore[misc]
+        stopped = wait_until(partial(stage, workdir_path, name), 30, f"{name} to run")
         assert b"NOTIFY_SOCKET" not in Path(f"/proc/{stopped}/environ").read_bytes()
         os.kill(stopped, signal.SIGTERM)
-        wait_until(
-            lambda name=name, stopped=stopped: stage(workdir_path, name) not in {0, stopped},  # type: ignore[misc]
-            30,
-            f"{name} to be started again",
-        )
+        wait_until(partial(is_replaced, workdir_path, name, stopped), 30, f"{name} to be started again")
     Workload(pair.source.dsn, seed=5).run(20)
     pair.source.execute("SELECT pg_logical_emit_message(false, 'x', repeat('x', 1000000)); SELECT pg_switch_wal()")
     run.ends()
@@ -262,6 +263,12 @@ def test_the_last_error_stays_to_be_read(pair: DbPair, pgcopydb: Command, workdi
     assert "hint: On the target: ALTER TABLE" in people
 
 
+def is_alive(workdir: Path, pid: int) -> bool:
+    """Whether this process has said as the stage that receives that it lives."""
+    state = read_state(WorkDir(workdir), "receive")
+    return state is not None and state.pid == pid
+
+
 def test_a_stage_that_hangs_is_started_again(
     pair: DbPair, pgcopydb: Command, workdir_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,13 +285,13 @@ def test_a_stage_that_hangs_is_started_again(
     commands = {"receive": ["stream", "receive", "--dir", str(workdir_path), "--quiet"]}
     supervisor = Supervisor(commands, {**os.environ, **run.env()}, Sentinel(source), stop, WorkDir(workdir_path))
     supervisor.start()
-    before = 0
+    hung = {0}
     for _ in range(3):
-        here = wait_until(lambda: stage(workdir_path, "receive") not in {0, before}, 60, "another one")  # noqa: B023
-        before = here = stage(workdir_path, "receive")
-        state = WorkDir(workdir_path)
-        wait_until(lambda: getattr(read_state(state, "receive"), "pid", 0) == here, 30, "it to work")  # noqa: B023
-        os.kill(here, signal.SIGSTOP)
+        wait_until(lambda: stage(workdir_path, "receive") not in hung, 60, "another one")
+        pid = stage(workdir_path, "receive")
+        wait_until(partial(is_alive, workdir_path, pid), 30, "it to work")
+        os.kill(pid, signal.SIGSTOP)
+        hung.add(pid)
     stop.request(StopMode.GRACEFUL)
     supervisor.wait()
 
