@@ -92,6 +92,7 @@ class Stage:
                 liveness = Liveness(self.target, backend_pid(connection))
                 replay.beat = self._beat_of(replay, liveness)
                 self._begin(replay, liveness)
+                failpoint("replay.after_session")
                 check_not_behind(self.workdir.changes, replay.position)
                 logger.info("Applying changes from %s on", replay.position)
                 self._loop(replay, watch)

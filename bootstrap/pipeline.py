@@ -43,6 +43,7 @@ from pgcopydb.bootstrap.snapshot_choice import needs_snapshot, take_another_snap
 from pgcopydb.bootstrap.summary import write_summary
 from pgcopydb.bootstrap.vacuum import VacuumQueue
 from pgcopydb.postgres.conninfo import ConnInfo
+from pgcopydb.postgres.session_watch import watched
 from pgcopydb.runtime.errors import PgcopydbError, SourceError, StateError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.stop import Stop, StopMode
@@ -73,8 +74,13 @@ def run_clone(
         # Step by step in one work directory: each command goes on with what those before it left.
         options = replace(options, resume=not options.restart)
     options = replace(options, filters=rules_of_run(workdir, options.filters, resume=options.resume))
-    with workdir.lock(), closing(open_store(workdir, options)) as store:
+    with workdir.lock(), closing(open_store(workdir, options)) as store, ExitStack() as stack:
         clone = begin_run(source, target, workdir, options, stop, store, changes)
+        clone = replace(
+            clone,
+            source=stack.enter_context(watched(clone.source)),
+            target=stack.enter_context(watched(clone.target)),
+        )
         if whole and store.step_done("summary"):
             logger.info("The earlier run was complete: nothing is left to do")
             return

@@ -71,15 +71,12 @@ class Sentinel:
 
     def create(self, startpos: Lsn, endpos: Lsn, owner: str = "") -> None:
         """Make it, with these values; one that is there already is overwritten. ``owner``: see ``owner_of``."""
-        self._run(_CREATE)
-        if owner:
-            self._run(f"COMMENT ON TABLE pgcopydb.sentinel IS {quote_literal(owner)}")
-        self._run("DELETE FROM pgcopydb.sentinel")
+        comment = f"COMMENT ON TABLE pgcopydb.sentinel IS {quote_literal(owner)};" if owner else ""
+        # One transaction: nobody sees, and no crash leaves, a sentinel without its row.
         self._run(
-            f"INSERT INTO pgcopydb.sentinel ({_COLUMNS}) VALUES (%s, %s, false, %s, %s, %s)",  # noqa: S608  constants
-            str(startpos),
-            str(endpos),
-            *(_ZERO, _ZERO, _ZERO),
+            f"{_CREATE}{comment} DELETE FROM pgcopydb.sentinel;"  # noqa: S608  constants
+            f" INSERT INTO pgcopydb.sentinel ({_COLUMNS})"
+            f" VALUES ('{startpos}', '{endpos}', false, '{_ZERO}', '{_ZERO}', '{_ZERO}')"
         )
 
     def read(self) -> SentinelRow:

@@ -125,6 +125,7 @@ def make_slot(
             if names:
                 _create_publications(reader, names, selection)
                 remember_counters(reader, workdir, selection)
+            failpoint("stream.after_publications")
             _say_what_is_waited_for(reader)
             slot = session.create_slot(stream.slot, stream.plugin, stop)
             failpoint("stream.after_slot")

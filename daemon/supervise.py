@@ -136,6 +136,7 @@ class Supervisor:
         return all(stage.finished_at is not None for stage in self._running)
 
     def _launch(self, stage: _Stage) -> None:
+        failpoint("supervise.before_launch")
         stage.process = start_stage(stage.arguments, self.environment)
         stage.descriptor = os.pidfd_open(stage.process.pid)
         stage.started, stage.killed = clock(), False

@@ -14,7 +14,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
 import psycopg
@@ -80,6 +80,11 @@ _PASSING: Final = (
 """What is said of a login that may succeed later, in English: no room for one more session, nobody behind a pooler."""
 
 
+class Sessions(Protocol):
+    def add(self, connection: Connection, pid: int) -> None:
+        """``pid``: the server's process."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One side as a run knows it: where it is, and the mark that this run's sessions carry on that server."""
@@ -88,6 +93,8 @@ class Endpoint:
     run_id: str
     patience: float = RECONNECT_SECONDS
     """How many seconds ``connect_patiently`` waits for a server that is away."""
+    sessions: Sessions | None = field(default=None, repr=False, compare=False)
+    """Who looks after the sessions."""
 
     @property
     def side(self) -> Side:
@@ -101,10 +108,12 @@ class Endpoint:
         """One attempt. Raises ``SourceError`` or ``TargetError``, with ``Kind.RETRY`` when the server may come back."""
         connection = _login(self.info, self.title(role))
         try:
-            apply_settings(connection, self.side, settings or {})
+            pid = apply_settings(connection, self.side, settings or {})
         except BaseException:
             connection.close()
             raise
+        if self.sessions is not None:
+            self.sessions.add(connection, pid)
         return connection
 
     def connect_patiently(self, role: str, stop: Stop, *, settings: dict[str, str] | None = None) -> Connection:
@@ -200,18 +209,22 @@ def _said(exc: psycopg.Error) -> str:
     return "; ".join(dict.fromkeys(reasons)).removeprefix("connection failed: ") or type(exc).__name__
 
 
-def apply_settings(connection: Connection, side: Side, extra: dict[str, str]) -> None:
-    """Pin the session's settings; ``extra`` wins over the common ones."""
+def apply_settings(connection: Connection, side: Side, extra: dict[str, str]) -> int:
+    """Pin the session's settings; ``extra`` wins over the common ones. Its process on the server."""
     version = connection.info.server_version
     settings = {**_COMMON, **_BY_SIDE[side]}
     settings.update({name: value for name, (since, value) in _SINCE.items() if version >= since})
     settings.update(extra)
     with server_errors(side, f"setting up a session on the {side}"):
         connection.execute("SET client_encoding = 'UTF8'")
-        connection.execute(
-            "SELECT pg_catalog.set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS s (name, value)",
+        # What the session says itself: what came with the login may be a pooler's.
+        row = connection.execute(
+            "SELECT pg_catalog.pg_backend_pid(), pg_catalog.set_config(name, value, false)"
+            " FROM unnest(%s::text[], %s::text[]) AS s (name, value)",
             (list(settings), list(settings.values())),
-        )
+        ).fetchone()
+    assert row is not None  # noqa: S101  there are settings
+    return int(row[0])
 
 
 def hang_up(connection: Connection) -> None:

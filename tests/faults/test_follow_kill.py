@@ -58,13 +58,21 @@ ONCE_A_SEGMENT = {
     "prune.before_remove",
     "prune.after_remove",
 }
-SETUP = {"stream.before_slot", "stream.after_slot", "stream.after_origin", "stream.after_sentinel"}
+SETUP = {
+    "stream.before_slot",
+    "stream.after_publications",
+    "stream.after_slot",
+    "stream.after_origin",
+    "stream.after_sentinel",
+}
 FIRST = {
     "follow.after_copy",
+    "replay.after_session",
     "replay.after_flush",
     "replay.after_report",
     "sentinel.before_steer",
     "sentinel.after_steer",
+    "supervise.before_launch",
     "supervise.after_launch",
 }
 CLEANUP = sorted(name for name in NAMES if name.startswith("cleanup."))
