@@ -1,15 +1,15 @@
 """Which parts of which tables are copied, in which order, by how many workers.
 
-Reads the parts that are not done from the store. Empties tables that are copied in several parts once, before their
-first part. When the last part of a table is in, the table is marked ``copied`` and handed to ``on_copied``, by exactly
-one worker.
+Reads the parts that are not done from the store. Empties what is filled in several parts, or from several tables, once
+before the first of them. When the last part of a table is in, the table is marked ``copied`` and handed to
+``on_copied``, by exactly one worker.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
 
@@ -17,8 +17,9 @@ import psycopg
 
 from pgcopydb.bootstrap.activity import Activity
 from pgcopydb.bootstrap.copy_plan import PartRange
-from pgcopydb.bootstrap.copy_table import CopyJob, CopySession, TableRewritten, copy_part, mark_copied
+from pgcopydb.bootstrap.copy_table import CopyJob, CopySession, TableRewritten, copy_part, empty_statement, mark_copied
 from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, Step
+from pgcopydb.bootstrap.routes import Route, Routes, Unit
 from pgcopydb.bootstrap.snapshot import ReadUnder, begin_under
 from pgcopydb.bootstrap.store import CatalogStore, Row
 from pgcopydb.bootstrap.transactions import Outcome, outcome
@@ -63,6 +64,7 @@ class Round:
     refused: list[Refused] = field(default_factory=list)
     rewritten: list[TableRewritten] | None = None
     """None: a table that this snapshot cannot read any more is a failure."""
+    routes: Routes = field(default_factory=Routes)
 
 
 def start_copy(
@@ -79,7 +81,7 @@ def start_copy(
     stop: Stop,
 ) -> WorkerPool[CopySession, CopyJob]:
     """Queue all that is not done and start the workers; the caller drains the pool."""
-    emptied = _prepare_target(store, target, snapshot, stop)
+    emptied = _prepare_target(store, target, snapshot, this.routes, stop)
     schema_was_there = Step.PRE_DATA not in options.steps
 
     def open_session(role: str) -> CopySession:
@@ -122,7 +124,7 @@ def start_copy(
         if mark_copied(store, row["oid"]):
             on_copied(row["oid"])
     for row in _unfinished(store, this.again):
-        job = _job(store, row, options.copy_format, emptied)
+        job = _job(store, row, options.copy_format, emptied, this.routes.by_oid.get(row["oid"]))
         pool.submit(job, cost=job.bytes_estimate)
     return pool
 
@@ -138,11 +140,21 @@ def _unfinished(store: CatalogStore, again: Sequence[Refused]) -> list[Row]:
     return [row for row in rows if not wanted or (row["oid"], row["part"]) in wanted]
 
 
-def _job(store: CatalogStore, row: Row, copy_format: CopyFormat, emptied: Callable[[int], _Emptied]) -> CopyJob:
+def _job(
+    store: CatalogStore,
+    row: Row,
+    copy_format: CopyFormat,
+    emptied: Callable[[int], _Emptied],
+    route: Route | None,
+) -> CopyJob:
     name = Name(row["schema"], row["name"])
     into = Name(row["via_schema"], row["via_name"]) if row["via_name"] else name
     quiet = store.value("SELECT 1 FROM copied_column WHERE table_oid = ? AND NOT built_in", (row["oid"],)) is None
-    whole = row["parts"] == 1 and into == name
+    converted = route is not None and route.converted
+    if route is not None:
+        into = route.into
+    whole = row["parts"] == 1 and (into == name if route is None else not route.shared)
+    partitioned = route is not None and route.partitioned
     how = emptied(row["oid"])
     return CopyJob(
         oid=row["oid"],
@@ -154,11 +166,13 @@ def _job(store: CatalogStore, row: Row, copy_format: CopyFormat, emptied: Callab
         rows=PartRange(row["kind"], row["lower"], row["upper"]),
         part_key=row["part_key"],
         bytes_estimate=row["bytes_estimate"],
-        binary=_as_binary(store, row, copy_format, quiet=quiet),
+        binary=not converted and _as_binary(store, row, copy_format, quiet=quiet),
         quiet=quiet,
         truncate=whole and how is _Emptied.BY_TRUNCATE,
-        freeze=whole and how is _Emptied.BY_TRUNCATE,
+        freeze=whole and how is _Emptied.BY_TRUNCATE and not partitioned,
         delete=whole and how is _Emptied.BY_DELETE,
+        partitioned=partitioned,
+        columns=None if route is None else route.columns,
     )
 
 
@@ -186,38 +200,49 @@ def _binary_safe(store: CatalogStore, row: Row) -> bool:
 
 
 def _prepare_target(
-    store: CatalogStore, target: Endpoint, snapshot: ReadUnder, stop: Stop
+    store: CatalogStore, target: Endpoint, snapshot: ReadUnder, routes: Routes, stop: Stop
 ) -> Callable[[int], _Emptied]:
-    """Settle what an interrupted run left of split tables; tells how tables are emptied."""
+    """Settle what an interrupted run left of what is filled bit by bit; tells how tables are emptied."""
     with target.connect_patiently("prepare", stop) as connection:
         with server_errors(Side.TARGET, "asking which tables may be emptied"):
-            others = _not_truncatable(connection, store)
-        for row in store.rows(
-            "SELECT DISTINCT t.oid, t.schema, t.name FROM copied_table t JOIN copy_part p ON p.table_oid = t.oid"
-            " WHERE p.parts > 1 AND t.copied IS NULL"
-        ):
-            name = Name(row["schema"], row["name"])
-            with server_errors(Side.TARGET, f"preparing table {name} for its parts"):
-                if _must_begin_again(connection, store, row["oid"], snapshot, stop):
-                    _begin_again(connection, store, row["oid"], name, may_truncate=row["oid"] not in others)
+            others = _not_truncatable(connection, store, routes)
+        # First those that may be refused: nothing is emptied then.
+        for unit in sorted(_filled_bit_by_bit(store, routes), key=lambda unit: unit.whole):
+            with server_errors(Side.TARGET, f"preparing table {unit.name} for its parts"):
+                if _must_begin_again(connection, store, unit.tables, snapshot, stop):
+                    _begin_again(connection, store, unit, may_truncate=unit.tables[0] not in others)
     return lambda oid: others.get(oid, _Emptied.BY_TRUNCATE)
 
 
-def _not_truncatable(connection: Connection, store: CatalogStore) -> dict[int, _Emptied]:
+def _filled_bit_by_bit(store: CatalogStore, routes: Routes) -> Iterator[Unit]:
+    for row in store.rows(
+        "SELECT DISTINCT t.oid, t.schema, t.name FROM copied_table t JOIN copy_part p ON p.table_oid = t.oid"
+        " WHERE p.parts > 1 AND t.copied IS NULL"
+    ):
+        route = routes.by_oid.get(row["oid"])
+        if route is None:
+            yield Unit(Name(row["schema"], row["name"]), partitioned=False, tables=(row["oid"],))
+        elif not route.shared:
+            yield replace(route.unit, tables=(row["oid"],))
+    missing = {row["oid"] for row in store.rows("SELECT oid FROM copied_table WHERE copied IS NULL AND with_rows")}
+    yield from (unit for unit in routes.shared_units() if missing.intersection(unit.tables))
+
+
+def _not_truncatable(connection: Connection, store: CatalogStore, routes: Routes) -> dict[int, _Emptied]:
     """Tables that this role may not TRUNCATE, or that foreign keys of others refer to. Filled without FREEZE."""
-    rows = store.rows("SELECT oid, schema, name FROM copied_table WHERE copied IS NULL")
+    rows = store.rows("SELECT oid, schema, name FROM copied_table WHERE copied IS NULL AND with_rows")
     if not rows:
         return {}
-    names = [Name(row["schema"], row["name"]).sql for row in rows]
+    emptied = [(row["oid"], routes.emptied_with(row["oid"], Name(row["schema"], row["name"]))) for row in rows]
     found = connection.execute(
         "SELECT t.number, has_table_privilege(t.name, 'TRUNCATE')"
         " FROM unnest(%s::text[]) WITH ORDINALITY AS t (name, number)"
         " WHERE NOT has_table_privilege(t.name, 'TRUNCATE') OR EXISTS ("
         "     SELECT FROM pg_catalog.pg_constraint k"
         "      WHERE k.contype = 'f' AND k.confrelid = to_regclass(t.name) AND k.conrelid <> k.confrelid)",
-        (names,),
+        ([name.sql for _, name in emptied],),
     ).fetchall()
-    return {rows[number - 1]["oid"]: _Emptied.BY_DELETE if may else _Emptied.NOT for number, may in found}
+    return {emptied[number - 1][0]: _Emptied.BY_DELETE if may else _Emptied.NOT for number, may in found}
 
 
 def _without_triggers(target: Connection) -> None:
@@ -230,24 +255,45 @@ def _without_triggers(target: Connection) -> None:
         )
 
 
-def _must_begin_again(connection: Connection, store: CatalogStore, oid: int, snapshot: ReadUnder, stop: Stop) -> bool:
-    """Whether no finished part of a split table can be kept.
+def _must_begin_again(
+    connection: Connection, store: CatalogStore, tables: Sequence[int], snapshot: ReadUnder, stop: Stop
+) -> bool:
+    """Whether no finished part of what is filled bit by bit can be kept.
 
-    Parts read under different snapshots may hold a row twice or not at all: it can move from one range to another.
+    Parts read under different snapshots may hold a row twice or not at all: it can move from one range, or from one
+    partition, to another.
     """
     forgotten = False
-    for part in store.rows("SELECT part, xid FROM copy_part WHERE table_oid = ? AND state = 'running'", (oid,)):
-        found = outcome(connection, part["xid"], stop)
-        forgotten = forgotten or found is Outcome.UNKNOWN
-        store.execute(
-            "UPDATE copy_part SET state = ?, xid = NULL WHERE table_oid = ? AND part = ?",
-            ("done" if found is Outcome.COMMITTED else "pending", oid, part["part"]),
-        )
-    done = store.rows("SELECT snapshot FROM copy_part WHERE table_oid = ? AND state = 'done'", (oid,))
+    done: list[Row] = []
+    for oid in tables:
+        for part in store.rows("SELECT part, xid FROM copy_part WHERE table_oid = ? AND state = 'running'", (oid,)):
+            found = outcome(connection, part["xid"], stop)
+            forgotten = forgotten or found is Outcome.UNKNOWN
+            store.execute(
+                "UPDATE copy_part SET state = ?, xid = NULL WHERE table_oid = ? AND part = ?",
+                ("done" if found is Outcome.COMMITTED else "pending", oid, part["part"]),
+            )
+        done += store.rows("SELECT snapshot FROM copy_part WHERE table_oid = ? AND state = 'done'", (oid,))
     return forgotten or not done or any(row["snapshot"] != snapshot.content for row in done)
 
 
-def _begin_again(connection: Connection, store: CatalogStore, oid: int, name: Name, *, may_truncate: bool) -> None:
+def _begin_again(connection: Connection, store: CatalogStore, unit: Unit, *, may_truncate: bool) -> None:
+    if not unit.whole:
+        _refuse_rows_of_others(connection, unit)
     # In this order: killed in between, no part is done and the table is emptied next time.
-    store.execute("UPDATE copy_part SET state = 'pending', xid = NULL WHERE table_oid = ?", (oid,))
-    connection.execute(f"TRUNCATE ONLY {name.sql}" if may_truncate else f"DELETE FROM ONLY {name.sql}")  # noqa: S608
+    with store.transaction():
+        for oid in unit.tables:
+            store.execute("UPDATE copy_part SET state = 'pending', xid = NULL WHERE table_oid = ?", (oid,))
+            store.execute("UPDATE copied_table SET copied = NULL WHERE oid = ?", (oid,))
+    if unit.whole:
+        connection.execute(empty_statement(unit.name, truncate=may_truncate, partitioned=unit.partitioned))
+
+
+def _refuse_rows_of_others(connection: Connection, unit: Unit) -> None:
+    row = connection.execute(f"SELECT EXISTS (SELECT FROM {unit.name.sql})").fetchone()  # noqa: S608  quoted
+    if row is not None and row[0]:
+        raise TargetError(
+            f"table {unit.name} on the target has rows, and is not emptied, because some of the source's tables whose"
+            " rows belong into it are left out",
+            hint="Empty it if its rows are not wanted, or copy all of the source's tables that it takes the place of.",
+        )

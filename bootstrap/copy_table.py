@@ -94,6 +94,10 @@ class CopyJob:
     freeze: bool
     delete: bool = False
     """Emptied row by row: TRUNCATE does not do for a table that others refer to."""
+    partitioned: bool = False
+    """Whether ``into`` hands its rows on to partitions."""
+    columns: tuple[str, ...] | None = None
+    """None: all that the source does not generate."""
 
     def __str__(self) -> str:
         suffix = f" (part {self.part} of {self.parts})" if self.parts > 1 else ""
@@ -157,7 +161,15 @@ def copy_part(session: CopySession, job: CopyJob, store: CatalogStore, activity:
         activity.end(task)
 
 
+def empty_statement(table: Name, *, truncate: bool, partitioned: bool) -> str:
+    """Without what inherits from the table; partitions are the rows of a partitioned one."""
+    rows = table.sql if partitioned else f"ONLY {table.sql}"
+    return f"TRUNCATE {rows}" if truncate else f"DELETE FROM {rows}"  # noqa: S608  quoted
+
+
 def _columns(store: CatalogStore, job: CopyJob) -> list[str]:
+    if job.columns is not None:
+        return list(job.columns)
     rows = store.rows(
         "SELECT name FROM copied_column WHERE table_oid = ? AND NOT generated ORDER BY number", (job.oid,)
     )
@@ -248,11 +260,11 @@ def _refuse_renamed(session: CopySession, job: CopyJob) -> None:
 
 def _begin_target(session: CopySession, job: CopyJob) -> str:
     """Open the target's transaction, empty the table in it where it is copied whole, and return its id."""
-    truncate = f"TRUNCATE ONLY {job.name.sql};" if job.truncate else ""
-    if job.delete:
-        truncate = f"DELETE FROM ONLY {job.name.sql};"  # noqa: S608  quoted
+    empty = ""
+    if job.truncate or job.delete:
+        empty = f"{empty_statement(job.into, truncate=job.truncate, partitioned=job.partitioned)};"
     with server_errors(Side.TARGET, f"beginning {job}"):
-        cursor = session.target.execute(f"BEGIN;{truncate}SELECT {current_xid_expression(session.target)}")
+        cursor = session.target.execute(f"BEGIN;{empty}SELECT {current_xid_expression(session.target)}")
         while cursor.nextset():
             pass
         row = cursor.fetchone()

@@ -4,7 +4,7 @@ All indexes of a table are queued as soon as its rows are in. After the last one
 that pg_restore cannot re-create, because they stand in the archive entries of the indexes built here: REPLICA IDENTITY
 USING INDEX, CLUSTER ON, statistics targets of index columns, dependencies on extensions. Then the table is marked
 ``indexed`` and handed to ``on_indexed``. Work that an interrupted run did without marking it is found on the target and
-not done again.
+not done again. A table that has another shape on the target keeps what it has there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import orjson
 from pgcopydb.bootstrap.activity import Activity
 from pgcopydb.bootstrap.options import CloneOptions, Step
 from pgcopydb.bootstrap.placement import DATABASE_DEFAULT, Placement
+from pgcopydb.bootstrap.routes import Routes
 from pgcopydb.bootstrap.session import SingleSession
 from pgcopydb.bootstrap.store import CatalogStore, Row
 from pgcopydb.bootstrap.workers import Failures, WorkerPool
@@ -59,6 +60,7 @@ class IndexQueue:
         options: CloneOptions,
         settings: dict[str, str],
         placement: Placement,
+        routes: Routes,
         activity: Activity,
         on_indexed: Callable[[int], None],
         failures: Failures,
@@ -66,6 +68,7 @@ class IndexQueue:
     ) -> None:
         self._store = store
         self._placement = placement
+        self._routes = routes
         self._resumed = options.resume
         self._steps = options.steps
         self._activity = activity
@@ -87,6 +90,10 @@ class IndexQueue:
 
     def add_table(self, oid: int) -> None:
         """Queue what is not done of a table whose rows are in."""
+        if self._routes.reshaped(oid):
+            self._store.execute("UPDATE copied_table SET indexed = ? WHERE oid = ?", (time.time(), oid))
+            self._on_indexed(oid)
+            return
         table = self._store.row("SELECT schema, name FROM copied_table WHERE oid = ?", (oid,))
         assert table is not None  # noqa: S101  the caller took the oid from this table
         name = Name(table["schema"], table["name"])

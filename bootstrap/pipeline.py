@@ -34,6 +34,7 @@ from pgcopydb.bootstrap.post_data import restore_post_data
 from pgcopydb.bootstrap.pre_data import restore_pre_data
 from pgcopydb.bootstrap.properties import apply_properties
 from pgcopydb.bootstrap.roles import dump_roles, restore_roles
+from pgcopydb.bootstrap.routes import Routes
 from pgcopydb.bootstrap.run import Clone, begin_run, estimate_sizes, preflight, raise_failures
 from pgcopydb.bootstrap.run_state import open_store
 from pgcopydb.bootstrap.schema_dump import dump_schema
@@ -41,6 +42,7 @@ from pgcopydb.bootstrap.sequences import reset_sequences
 from pgcopydb.bootstrap.snapshot import HeldSnapshot, ReadUnder
 from pgcopydb.bootstrap.snapshot_choice import needs_snapshot, take_another_snapshot, take_snapshot
 from pgcopydb.bootstrap.summary import write_summary
+from pgcopydb.bootstrap.target_tables import route_tables
 from pgcopydb.bootstrap.vacuum import VacuumQueue
 from pgcopydb.postgres.conninfo import ConnInfo
 from pgcopydb.postgres.session_watch import watched
@@ -156,11 +158,12 @@ def _read_source(clone: Clone, snapshot: str) -> None:
 
 def _copy_data(clone: Clone, held: HeldSnapshot | None, activity: Activity) -> None:
     """Tables, large objects and extension data side by side; each table's indexes and statistics as it is in."""
-    vacuum = _vacuum_queue(clone, activity)
-    indexes = _index_queue(clone, activity, vacuum)
+    routes = _routes(clone)
+    vacuum = _vacuum_queue(clone, routes, activity)
+    indexes = _index_queue(clone, routes, activity, vacuum)
     _take_up(clone, indexes, vacuum)
     if held is not None:
-        rewritten = _read_rows(clone, held, indexes, activity)
+        rewritten = _read_rows(clone, held, routes, indexes, activity)
         held.release()
         _read_rewritten(clone, rewritten, indexes, activity)
         failpoint("snapshot.after_release")
@@ -170,20 +173,31 @@ def _copy_data(clone: Clone, held: HeldSnapshot | None, activity: Activity) -> N
         vacuum.drain()
 
 
-def _vacuum_queue(clone: Clone, activity: Activity) -> VacuumQueue | None:
+def _routes(clone: Clone) -> Routes:
+    """Whose schema was restored by this run has tables that are like the source's."""
+    steps = clone.options.steps
+    if Step.PRE_DATA in steps or not steps & {Step.TABLE_DATA, Step.INDEXES, Step.CONSTRAINTS, Step.VACUUM}:
+        return Routes()
+    return route_tables(
+        clone.store, clone.source, clone.target, clone.options.copy_format, with_rows=Step.TABLE_DATA in steps
+    )
+
+
+def _vacuum_queue(clone: Clone, routes: Routes, activity: Activity) -> VacuumQueue | None:
     if clone.options.skip.vacuum or Step.VACUUM not in clone.options.steps:
         return None
     return VacuumQueue(
         clone.store,
         clone.target,
         jobs=clone.options.jobs.tables,
+        routes=routes,
         activity=activity,
         failures=clone.failures,
         stop=clone.stop,
     )
 
 
-def _index_queue(clone: Clone, activity: Activity, vacuum: VacuumQueue | None) -> IndexQueue:
+def _index_queue(clone: Clone, routes: Routes, activity: Activity, vacuum: VacuumQueue | None) -> IndexQueue:
     with clone.target.connect("settings") as connection:
         settings = build_settings(connection, clone.options.jobs.indexes)
         placement = placement_of(clone.store, connection, clone.options.restore)
@@ -193,6 +207,7 @@ def _index_queue(clone: Clone, activity: Activity, vacuum: VacuumQueue | None) -
         options=clone.options,
         settings=settings,
         placement=placement,
+        routes=routes,
         activity=activity,
         on_indexed=vacuum.add_table if vacuum is not None else lambda _oid: None,
         failures=clone.failures,
@@ -200,7 +215,9 @@ def _index_queue(clone: Clone, activity: Activity, vacuum: VacuumQueue | None) -
     )
 
 
-def _read_rows(clone: Clone, held: HeldSnapshot, indexes: IndexQueue, activity: Activity) -> Sequence[TableRewritten]:
+def _read_rows(
+    clone: Clone, held: HeldSnapshot, routes: Routes, indexes: IndexQueue, activity: Activity
+) -> Sequence[TableRewritten]:
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="side") as side:
         beside: dict[Step, Callable[[], None]] = {
             Step.LARGE_OBJECTS: lambda: _large_objects(clone, held.under.id),
@@ -211,14 +228,15 @@ def _read_rows(clone: Clone, held: HeldSnapshot, indexes: IndexQueue, activity: 
         ]
         rewritten: Sequence[TableRewritten] = ()
         if Step.TABLE_DATA in clone.options.steps:
-            rewritten = _read_tables(clone, held.under, indexes, activity, again=clone.changes is not None)
+            again = clone.changes is not None
+            rewritten = _read_tables(clone, held.under, routes, indexes, activity, again=again)
         for future in futures:
             future.result()
     return rewritten
 
 
 def _read_tables(
-    clone: Clone, snapshot: ReadUnder, indexes: IndexQueue, activity: Activity, *, again: bool
+    clone: Clone, snapshot: ReadUnder, routes: Routes, indexes: IndexQueue, activity: Activity, *, again: bool
 ) -> Sequence[TableRewritten]:
     """Those that this snapshot could not read; failures, unless they are tried ``again``.
 
@@ -227,7 +245,7 @@ def _read_tables(
     rewritten: list[TableRewritten] = []
     tried: Sequence[Refused] = ()
     while True:
-        this = Round(tried, rewritten=rewritten if again else None)
+        this = Round(tried, rewritten=rewritten if again else None, routes=routes)
         start_copy(
             clone.store,
             clone.source,
@@ -265,7 +283,8 @@ def _read_rewritten(clone: Clone, rewritten: Sequence[TableRewritten], indexes: 
         )
         held = take_another_snapshot(clone.store, clone.source, _on_snapshot_lost(clone), clone.changes)
         try:
-            rewritten = _read_tables(clone, held.under, indexes, activity, again=left > 0)
+            # Changes come with a schema of this run: each table has its place.
+            rewritten = _read_tables(clone, held.under, Routes(), indexes, activity, again=left > 0)
         finally:
             held.release()
 

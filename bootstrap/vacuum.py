@@ -2,7 +2,7 @@
 
 A table that was copied with FREEZE needs no VACUUM: its tuples are frozen and its pages all-visible (documentation of
 COPY; the visibility map is set since PostgreSQL 14). Statistics of partitioned tables are gathered last: autovacuum
-never does.
+never does. So are those of a table of the target that takes the rows of several tables.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pgcopydb.bootstrap.activity import Activity
+from pgcopydb.bootstrap.routes import Routes
 from pgcopydb.bootstrap.session import SingleSession
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.workers import Failures, WorkerPool
@@ -31,19 +32,20 @@ _ANALYZE_ONLY: Final = 180000
 
 @dataclass(frozen=True, slots=True)
 class VacuumJob:
-    """A table, or a partitioned table whose partitions are done."""
+    """A table, or a partitioned table; ``partitions_done``: its partitions have been seen to."""
 
     oid: int
     name: Name
     frozen: bool
     partitioned: bool = False
+    partitions_done: bool = False
 
     def __str__(self) -> str:
         return f"statistics of table {self.name}"
 
     def statement(self, version: int) -> str:
         """The cheapest statement that leaves the table vacuumed and analyzed on a target of this version."""
-        if self.partitioned:
+        if self.partitions_done:
             # Since 18 the partitions, which have their statistics already, can be left alone.
             return f"ANALYZE {'ONLY ' if version >= _ANALYZE_ONLY else ''}{self.name.sql}"
         if self.frozen and version >= _FREEZE_SETS_VISIBILITY:
@@ -55,9 +57,19 @@ class VacuumQueue:
     """Fed with tables by ``add_table`` from any thread; ``drain`` also does the partitioned tables."""
 
     def __init__(
-        self, store: CatalogStore, target: Endpoint, *, jobs: int, activity: Activity, failures: Failures, stop: Stop
+        self,
+        store: CatalogStore,
+        target: Endpoint,
+        *,
+        jobs: int,
+        routes: Routes,
+        activity: Activity,
+        failures: Failures,
+        stop: Stop,
     ) -> None:
         self._store = store
+        self._routes = routes
+        self._last: set[int] = set()
         self._activity = activity
         self._pool: WorkerPool[SingleSession, VacuumJob] = WorkerPool(
             "vacuum",
@@ -71,17 +83,31 @@ class VacuumQueue:
 
     def add_table(self, oid: int) -> None:
         row = self._store.row("SELECT schema, name, bytes, frozen, vacuumed FROM copied_table WHERE oid = ?", (oid,))
-        if row is not None and row["vacuumed"] is None:
-            job = VacuumJob(oid, Name(row["schema"], row["name"]), bool(row["frozen"]))
+        if row is None or row["vacuumed"] is not None:
+            return
+        job = VacuumJob(oid, Name(row["schema"], row["name"]), bool(row["frozen"]))
+        route = self._routes.by_oid.get(oid)
+        if route is None or not route.shared:
             self._pool.submit(job, cost=row["bytes"])
+        elif route.into != job.name:
+            self._mark(job)
+        else:
+            self._last.add(oid)
 
     def drain(self) -> None:
         for row in self._store.rows(
             "SELECT oid, schema, name FROM partitioned_table WHERE is_root AND analyzed IS NULL"
         ):
-            job = VacuumJob(row["oid"], Name(row["schema"], row["name"]), frozen=False, partitioned=True)
-            # After the partitions: with the lowest cost of all it is taken last.
-            self._pool.submit(job, cost=-1)
+            name = Name(row["schema"], row["name"])
+            if name not in self._routes.lacking:
+                done = name not in self._routes.shared_roots()
+                job = VacuumJob(row["oid"], name, frozen=False, partitioned=True, partitions_done=done)
+                # After the partitions: with the lowest cost of all it is taken last.
+                self._pool.submit(job, cost=-1)
+        for oid in self._last:
+            row = self._store.row("SELECT schema, name FROM copied_table WHERE oid = ?", (oid,))
+            if row is not None:
+                self._pool.submit(VacuumJob(oid, Name(row["schema"], row["name"]), frozen=False), cost=-1)
         self._pool.drain()
 
     def _work(self, session: SingleSession, job: VacuumJob) -> None:
@@ -93,6 +119,9 @@ class VacuumQueue:
         finally:
             self._activity.end(task)
         failpoint("vacuum.after_run")
+        self._mark(job)
+
+    def _mark(self, job: VacuumJob) -> None:
         if job.partitioned:
             self._store.execute("UPDATE partitioned_table SET analyzed = ? WHERE oid = ?", (time.time(), job.oid))
         else:

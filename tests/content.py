@@ -13,7 +13,7 @@ import os
 import re
 import subprocess
 import uuid
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import zip_longest
 from pathlib import Path
@@ -111,6 +111,30 @@ def assert_same_content(
         differences = [difference for each in of_source if (difference := _compare(source, target, each))]
         assert not differences, "\n".join(differences)
         _assert_equal("large objects", *(each.execute(_LARGE_OBJECTS).fetchall() for each in (source, target)))
+
+
+def assert_same_rows(source_dsn: str, target_dsn: str, table: str, *, casts: Mapping[str, str] | None = None) -> None:
+    """All rows of one table of schema public and of those below it, in the columns that the source has.
+
+    The target's may be of another shape: flat or partitioned, with more columns. ``casts``: types by the names of
+    columns, for those whose text is another one on the target.
+    """
+    with _connect(source_dsn) as source, _connect(target_dsn) as target:
+        name = sql.Identifier("public", table)
+        found = source.execute(
+            "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
+            [name.as_string()],
+        )
+        values = [
+            sql.SQL("{}::{}").format(sql.Identifier("r", column), sql.SQL((casts or {})[column]))
+            if column in (casts or {})
+            else sql.Identifier("r", column)
+            for (column,) in found
+        ]
+        query = sql.SQL('SELECT ROW({})::text COLLATE "C" AS line FROM {} AS r ORDER BY line').format(
+            sql.SQL(", ").join(values), name
+        )
+        _assert_equal(f"rows of {table}", *([row[0] for row in each.execute(query)] for each in (source, target)))
 
 
 def assert_same_schema(
