@@ -1,7 +1,8 @@
 """What both servers' catalogs say of the tables that changes go to.
 
 Reads the target for the columns, and the source for what identifies a row there and for the types of columns; remembers
-each table until ``forget``. A table that is not on the target is a ``MissingTable`` error that names it.
+each table until ``forget``. Where the target has a table in another place than the source, the one that takes its rows
+is found. A table that is not on the target is a ``MissingTable`` error that names it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.filters import Fate
 from pgcopydb.postgres.names import Name
+from pgcopydb.postgres.partitions import above_one, takes_rows_of
 from pgcopydb.postgres.selection import EVERYTHING, Selection, select_later
 from pgcopydb.runtime.errors import TargetError
 
@@ -24,6 +26,7 @@ _EXACT: Final = (
 )  # fmt: skip
 """Types whose ``=`` tells apart whatever has another text."""
 _CATALOG: Final = "pg_catalog"
+_VIRTUAL: Final = "v"
 _KEPT_TABLES: Final = 20_000
 """More are asked for again: what is remembered is bounded."""
 
@@ -34,7 +37,8 @@ SELECT a.attname,
        a.atttypid,
        a.attcollation IN (0, 'pg_catalog."default"'::regcollation, 'pg_catalog."C"'::regcollation,
                           'pg_catalog."POSIX"'::regcollation),
-       c.relkind::text
+       c.relkind::text,
+       pg_catalog.format_type(a.atttypid, a.atttypmod)
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -87,7 +91,8 @@ SELECT a.attname,
        pg_catalog.format_type(a.atttypid, a.atttypmod),
        coalesce(a.attnum = ANY (chosen.columns), false),
        c.relkind = 'p',
-       CASE WHEN {stored} THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END
+       CASE WHEN {generated} = '' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END,
+       {generated}::text
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -110,6 +115,33 @@ SELECT a.attname,
 """
 
 
+_KINDS: Final = """
+SELECT n.nspname, c.relname, c.relkind::text
+  FROM unnest(%s::text[], %s::text[]) AS wanted (schema, name)
+  JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.schema
+  JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+"""
+_BOUND: Final = """
+SELECT pg_catalog.pg_get_partition_constraintdef(c.oid)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = %s AND c.relname = %s AND c.relispartition
+"""
+_OF_THIS_SERVER: Final = "satisfies_hash_partition("
+"""It names a table by its number."""
+_PARTS: Final = """
+WITH RECURSIVE below (oid) AS (
+    SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = %s AND c.relname = %s
+    UNION
+    SELECT i.inhrelid FROM below JOIN pg_catalog.pg_inherits i ON i.inhparent = below.oid
+)
+SELECT n.nspname, c.relname
+  FROM below JOIN pg_catalog.pg_class c ON c.oid = below.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind = 'r'
+"""
+
+
 class _Column(NamedTuple):
     """A column of the target. ``plain``: its collation makes no texts equal that differ, or there is none."""
 
@@ -119,6 +151,7 @@ class _Column(NamedTuple):
     type: int
     plain: bool
     kind: str
+    printed_type: str
 
 
 class _Type(NamedTuple):
@@ -172,6 +205,12 @@ class Catalogs:
             known = self._known[table] = self._ask(table)
         return known
 
+    def parts(self, table: Name) -> frozenset[Name]:
+        """What of the source holds the rows of a table: itself, and all below it."""
+        with server_errors(Side.SOURCE, f"reading what {table} is made of"):
+            rows = self._source.execute(_PARTS, (table.schema, table.name)).fetchall()
+        return frozenset(Name(*row) for row in rows)
+
     def forget(self) -> None:
         """The schema may have changed."""
         self._known.clear()
@@ -179,13 +218,15 @@ class Catalogs:
         self._followed.clear()
 
     def _ask(self, table: Name) -> TableFacts:
-        rows = self._columns(table)
+        into = self._place_of(table)
+        rows = self._columns(into)
         if not rows:
             raise MissingTable(
                 f"table {table} is not on the target, and the source has changed it",
                 hint="Create it there as it is on the source, then go on with --resume.",
             )
         columns = [column for column in rows if column.name is not None]
+        kinds = {column.name: column.printed_type for column in columns}
         source = _identity(self._source, Side.SOURCE, table)
         # A table that is gone from the source since is taken to be what it is on the target.
         identity = source or _identity(self._target, Side.TARGET, table)
@@ -207,9 +248,40 @@ class Catalogs:
             },
             kind=rows[0].kind,
             source_types={name: kind for name, kind, *_ in source},
-            defaults={name: default for name, *_, default in source if default is not None},
+            defaults={name: default for name, *_, default, _ in source if default is not None},
             only_partitions=bool(identity and identity[0][3]),
+            into=None if into == table else into,
+            bound="" if into == table else self._bound(table),
+            source_computed=frozenset(name for name, *_, generated in source if generated),
+            never_logged=frozenset(name for name, *_, generated in source if generated == _VIRTUAL),
+            converted={
+                name: kinds[name]
+                for name, kind, *_ in source
+                if kinds.get(name, kind) != kind and not set(kinds[name]) & {"\n", "\r"}
+            },
         )
+
+    def _place_of(self, table: Name) -> Name:
+        """The target's table that takes the rows of one of the source; itself when nothing else does."""
+        with server_errors(Side.SOURCE, f"reading what {table} is a part of"):
+            above = above_one(self._source, table)
+        if not above:
+            return table
+        names = [table, *(level.parent for level in above)]
+        with server_errors(Side.TARGET, f"looking for the place of {table}"):
+            rows = self._target.execute(_KINDS, ([name.schema for name in names], [name.name for name in names]))
+            kinds = {Name(schema, name): kind for schema, name, kind in rows}
+            there = above_one(self._target, table)
+        return takes_rows_of(table, above, kinds, there) or table
+
+    def _bound(self, table: Name) -> str:
+        """What rows of a partition of the source meet, if another server understands it, and on one line."""
+        if self._source.info.server_version < 110000:
+            return ""
+        with server_errors(Side.SOURCE, f"reading the bounds of {table}"):
+            row = self._source.execute(_BOUND, (table.schema, table.name)).fetchone()
+        bound = str(row[0]) if row is not None and row[0] else ""
+        return "" if _OF_THIS_SERVER in bound or "\n" in bound or "\r" in bound else bound
 
     def _columns(self, table: Name) -> Sequence[_Column]:
         generated = "a.attgenerated <> ''" if self._target.info.server_version >= 120000 else "false"
@@ -227,7 +299,7 @@ class Catalogs:
 def _identity(server: Connection, side: Side, table: Name) -> Sequence[tuple[Any, ...]]:
     # An index may hold columns that are no part of its key, behind those that are.
     keys = "(i.indkey::int2[])[0:i.indnkeyatts - 1]" if server.info.server_version >= 110000 else "i.indkey::int2[]"
-    stored = "a.attgenerated = ''" if server.info.server_version >= 120000 else "true"
+    generated = "a.attgenerated" if server.info.server_version >= 120000 else "''"
     with server_errors(side, f"reading what identifies rows of {table}"):
-        query = _IDENTITY.format(keys=keys, stored=stored).encode()
+        query = _IDENTITY.format(keys=keys, generated=generated).encode()
         return server.execute(query, (table.schema, table.name)).fetchall()

@@ -46,7 +46,9 @@ def transform_pipe(
     source: IO[bytes], sink: IO[bytes], catalogs: Catalogs, plugin: Plugin, *, name: str, keep_no_op: bool = False
 ) -> None:
     """Lines of change files in, lines of SQL files out. ``name`` says in an error where the lines come from."""
-    transformer = Transformer(catalogs.facts, decoder_of(plugin), messages_of(plugin), keep_no_op=keep_no_op)
+    transformer = Transformer(
+        catalogs.facts, decoder_of(plugin), messages_of(plugin), keep_no_op=keep_no_op, parts=catalogs.parts
+    )
     for number, text in enumerate(source, 1):
         line = read_line(text)
         try:

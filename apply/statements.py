@@ -47,6 +47,10 @@ class TableFacts:
     ``casts``: what is put behind a constant that a column is compared with, where its type has to be said.
     ``kind``: ``relkind`` on the target. ``source_types``: the columns that the source has now; ``defaults``: of those.
     ``only_partitions``: its rows on the source are those of its partitions.
+    ``into``: the target's table that takes the place of this one, where that has another name; ``kind`` and the columns
+    are its. ``bound``: the condition that rows of this one meet there, empty where none tells them from others'.
+    ``source_computed``: generated columns of the source, ``never_logged`` those of them that no change holds.
+    ``converted``: types on the target of columns that have another one on the source.
     """
 
     key: frozenset[str]
@@ -59,6 +63,11 @@ class TableFacts:
     source_types: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
     only_partitions: bool = False
+    into: Name | None = None
+    bound: str = ""
+    source_computed: frozenset[str] = frozenset()
+    never_logged: frozenset[str] = frozenset()
+    converted: Mapping[str, str] = field(default_factory=dict)
 
 
 def one_line_ident(name: str) -> str:
@@ -185,6 +194,11 @@ def truncate_statement(change: Truncate, partitioned: Iterable[Name] = ()) -> st
     return f"TRUNCATE {tables}{' RESTART IDENTITY' if change.restart_identity else ''};"
 
 
+def emptied_part(table: Name, facts: TableFacts) -> str:
+    """A partition of the source is truncated whose rows the target has among others."""
+    return f"DELETE FROM {rows_of(table, facts)} WHERE {facts.bound};{ANY_ROWS}"  # noqa: S608  the server's own words
+
+
 def refresh_statement(view: Name) -> str:
     return f"REFRESH MATERIALIZED VIEW {table_sql(view)};"
 
@@ -252,11 +266,19 @@ def _same(column: Column, facts: TableFacts) -> str:
         return _equals(column, facts)
     # As the type prints it, which a cast to text does not: that of inet adds /32, that of char takes blanks away. By
     # its own collation a text may be equal to others.
-    by_text = f"pg_catalog.format('%s', {name}) COLLATE pg_catalog.\"C\" = {_literal(column.value)}"
+    by_text = f"pg_catalog.format('%s', {name}) COLLATE pg_catalog.\"C\" = {_printed(column, facts)}"
     if comparison is Comparison.BOTH:
         return f"{_equals(column, facts)} AND {by_text}"
     # NULL is printed as nothing.
     return by_text if column.value else f"{name} IS NOT NULL AND {by_text}"
+
+
+def _printed(column: Column, facts: TableFacts) -> str:
+    """A value as the target's type prints it."""
+    converted = facts.converted.get(column.name)
+    if converted is None:
+        return _literal(column.value)
+    return f"pg_catalog.format('%s', {_literal(column.value)}::{converted})"
 
 
 def _literals(columns: Iterable[Column], facts: TableFacts) -> list[str]:

@@ -21,6 +21,7 @@ from pgcopydb.apply.statements import (
     delete_by_keys,
     delete_key,
     delete_statement,
+    emptied_part,
     insert_head,
     insert_row,
     insert_statement,
@@ -61,6 +62,10 @@ def _everything(_table: Name) -> bool:
     return True
 
 
+def _itself(table: Name) -> Collection[Name]:
+    return {table}
+
+
 @dataclass(slots=True)
 class _Merge:
     """Rows of one statement that is not complete yet. ``key`` is what a row must share to be added."""
@@ -80,9 +85,11 @@ class Transformer:
     messages: Messages | None = None
     keep_no_op: bool = False
     follows: Callable[[Name], bool] = _everything
+    parts: Callable[[Name], Collection[Name]] = _itself
+    """What of the source holds the rows of a table."""
     _merge: _Merge = field(default_factory=_Merge)
     _views: dict[Name, None] = field(default_factory=dict)
-    _shapes: dict[tuple[Name, tuple[str, ...]], None] = field(default_factory=dict)
+    _shapes: dict[tuple[Name, bool, tuple[str, ...]], None] = field(default_factory=dict)
     _truncate: tuple[str, bool, dict[Name, None]] | None = None
     _open: bool | None = None
     """Whether a transaction is; None until that is known, for the first line may be within one."""
@@ -122,6 +129,8 @@ class Transformer:
             self._views[change.relation] = None
             return b""
         self._check_shape(change, facts)
+        if facts.into is not None:
+            change = change._replace(relation=facts.into)
         if self.messages is not None and known is None and not self.keep_no_op:
             form = form_of(change, facts)
             if form is not None:
@@ -207,14 +216,43 @@ class Transformer:
             return b""
         _, restart, found = self._truncate
         # Each partition of the source is listed too, and may be left out for itself.
-        relations = tuple(name for name in found if not self.facts(name).only_partitions)
-        partitioned = [name for name in relations if self.facts(name).kind == _PARTITIONED]
+        truncated, emptied = self._truncated([name for name in found if not self.facts(name).only_partitions], found)
+        partitioned = [name for name, kind in truncated.items() if kind == _PARTITIONED]
         # Not before: the facts may have to be asked for again, and a table be gone by now.
         self._truncate = None
-        if not relations:
-            return b""
-        change = Truncate(relations, restart_identity=restart, cascade=False)
-        return f"{truncate_statement(change, partitioned)}\n".encode()
+        out = b"".join(f"{statement}\n".encode() for statement in emptied)
+        if truncated:
+            change = Truncate(tuple(truncated), restart_identity=restart, cascade=False)
+            out += f"{truncate_statement(change, partitioned)}\n".encode()
+        return out
+
+    def _truncated(self, names: Sequence[Name], found: Collection[Name]) -> tuple[dict[Name, str], list[str]]:
+        """Tables of the target, with their kind, that lose all rows; and statements for those that lose some."""
+        truncated: dict[Name, str] = {}
+        emptied: list[str] = []
+        for name in names:
+            facts = self.facts(name)
+            into = facts.into or name
+            if into in truncated:
+                continue
+            if self._is_whole(name, facts, found):
+                truncated[into] = facts.kind
+            elif facts.bound:
+                emptied.append(emptied_part(into, facts))
+            else:
+                raise SchemaMismatch(
+                    f"{name} was truncated on the source, and {into} on the target holds its rows among others",
+                    hint="No condition tells them from the others: begin again, with a new slot and a new copy.",
+                )
+        return truncated, emptied
+
+    def _is_whole(self, name: Name, facts: TableFacts, found: Collection[Name]) -> bool:
+        """Whether all that the target's table holds is truncated."""
+        if facts.into is None and facts.kind != _PARTITIONED:
+            return True
+        parts = self.parts(facts.into or name)
+        # One that is gone from the source since cannot be asked for its parts.
+        return all(part in found for part in parts) if parts else facts.into is None
 
     def _flush(self) -> bytes:
         return self._flush_truncate() + self._flush_merge()
@@ -231,16 +269,38 @@ class Transformer:
         return b""
 
     def _check_shape(self, change: RowChange, facts: TableFacts) -> None:
-        shape = (change.relation, tuple(column.name for column in change.new or change.identity))
+        columns = change.new or change.identity
+        shape = (change.relation, bool(change.new), tuple(column.name for column in columns))
         if shape in self._shapes:
             return
-        for column in change.new or change.identity:
+        into = facts.into or change.relation
+        for column in columns:
             if column.name not in facts.comparisons:
                 raise SchemaMismatch(
                     f"column {column.name} of {change.relation} is not on the target, and the source has changed it",
-                    hint=_how_to_add(change.relation, column, facts),
+                    hint=_how_to_add(into, column, facts),
                 )
+            if column.name in facts.computed and column.name in facts.source_types.keys() - facts.source_computed:
+                raise SchemaMismatch(
+                    f"column {column.name} of {into} is generated on the target, and the source has values of its own",
+                    hint=f"On the target: ALTER TABLE {table_sql(into)} ALTER COLUMN {one_line_ident(column.name)} DROP"
+                    " EXPRESSION; then go on with --resume.",
+                )
+        if change.new:
+            _check_computed(into, {column.name for column in columns}, facts)
         self._shapes[shape] = None
+
+
+def _check_computed(table: Name, given: Collection[str], facts: TableFacts) -> None:
+    """What only the source computes has to come with the change."""
+    for name in sorted((facts.source_computed & facts.comparisons.keys()) - facts.computed):
+        if name in facts.never_logged or name not in given:
+            raise SchemaMismatch(
+                f"column {name} of {table} is generated on the source, which does not log its values, and on the target"
+                " it is not",
+                hint="Make it a generated column on the target too (other plugins than pgoutput send what is STORED),"
+                " then go on with --resume.",
+            )
 
 
 def _how_to_add(table: Name, column: Column, facts: TableFacts) -> str:

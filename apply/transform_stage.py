@@ -95,6 +95,7 @@ class Stage:
                 messages_of(self.stream.plugin),
                 keep_no_op=self.keep_no_op,
                 follows=catalogs.follows,
+                parts=catalogs.parts,
             )
             self.position = resume_at(self._tail)
             try:
