@@ -14,7 +14,7 @@ from typing import Final
 
 from pgcopydb.bootstrap.matviews import mark_refreshed, refresh_matviews
 from pgcopydb.bootstrap.queries import query
-from pgcopydb.bootstrap.sequences import copy_sequences, remember_set, values_set
+from pgcopydb.bootstrap.sequences import copy_sequences, remember_set, sequences_there, values_set
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.workers import Failures
 from pgcopydb.postgres.classify import server_errors
@@ -27,11 +27,6 @@ from pgcopydb.runtime.stop import Stop
 from pgcopydb.runtime.workdir import WorkDir
 
 logger = logging.getLogger(__name__)
-
-_THERE: Final = (
-    "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE c.relkind = 'S'"
-)
 
 _TABLES: Final = (
     "SELECT n.nspname, c.relname, c.oid::bigint FROM pg_catalog.pg_class c"
@@ -121,8 +116,7 @@ def tell_of_large_objects(source: Endpoint, stop: Stop) -> None:
 def _on_both(reader: Connection, writer: Connection) -> list[Name]:
     with server_errors(Side.SOURCE, "reading which sequences there are"):
         names = [Name(row[1], row[2]) for row in reader.execute(query("sequences")).fetchall()]
-    with server_errors(Side.TARGET, "reading which sequences there are"):
-        there = {Name(row[0], row[1]) for row in writer.execute(_THERE).fetchall()}
+    there = sequences_there(writer)
     for name in names:
         if name not in there:
             logger.warning("sequence %s is not on the target; it was made on the source since the copy", name)

@@ -1,9 +1,9 @@
 """Compare the rows of both databases by checksum, table by table, each side under one snapshot.
 
 A table's checksum is the number of its rows and the sum of 64-bit hashes of the rows' text: neither the order of rows
-matters, nor does a row that is there twice go unnoticed. Columns are matched by name. Large objects and the values of
-sequences are compared as well. Large tables are read in parts, whose sums add up: each side is divided by its own
-pages. Reads only; nothing is written anywhere.
+matters, nor does a row that is there twice go unnoticed. Columns are matched by name; tables that the sides divide in
+different ways are compared as a whole. Large objects and the values of sequences are compared as well. Large tables are
+read in parts, whose sums add up: each side is divided by its own pages. Reads only; nothing is written anywhere.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from pgcopydb.bootstrap.compare_rows import Hashing, Rows, differing_rows
+from pgcopydb.bootstrap.compare_shapes import Columns, Shape, compared_whole, gathered, values_of
 from pgcopydb.bootstrap.copy_plan import TID_RANGE_SCAN, parts_wanted, ranges
 from pgcopydb.bootstrap.filtering import left_out_relations
 from pgcopydb.bootstrap.options import Split
@@ -31,6 +32,7 @@ from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.filters import FilterRules
 from pgcopydb.postgres.names import Name
+from pgcopydb.postgres.partitions import read_above
 from pgcopydb.postgres.selection import select
 from pgcopydb.runtime.stop import Stop
 
@@ -89,12 +91,16 @@ class _Side:
     snapshot: str
     encoding: str
     version: int
-    relations: dict[Name, list[str]]
+    shape: Shape
+    relations: dict[Name, Columns]
     pages: dict[Name, int]
     """Of what can be divided by pages."""
     roots: frozenset[Name]
-    """Compared as a whole: their rows may be in other partitions on the other side."""
+    """Compared as a whole: their rows may be in other partitions on the other side. To begin with, as far as one side
+    can tell."""
     sequences: list[Name]
+    owned: frozenset[Name]
+    """Sequences that belong to a column."""
 
     @property
     def side(self) -> Side:
@@ -126,15 +132,20 @@ def compare_data(
 
     ``rows``: of how many rows of a table that differs the keys are told. Raises when a side cannot be read.
     """
-    with _opened(source) as one, _opened(target) as other:
+    with _opened(source) as of_source, _opened(target) as of_target:
         left_out = _left_out(source, rules)
+        one, other = _side_by_side(of_source, of_target)
         for side in (one, other):
             for name in left_out:
                 side.relations.pop(name, None)
             side.sequences[:] = [name for name in side.sequences if name not in left_out]
         names = [*one.relations, *sorted(other.relations.keys() - one.relations.keys())]
+        partial = {root for root in one.roots if left_out & one.shape.below(root)}
         with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="compare") as pool:
-            tables = [_begin_table(one, other, name, split, pool, stop) for name in names]
+            tables = [
+                _partly_left_out(name) if name in partial else _begin_table(one, other, name, split, pool, stop)
+                for name in names
+            ]
             others = [pool.submit(act, one, other, stop) for act in (_compare_large_objects, _compare_sequences)]
             compared = [table if isinstance(table, TableComparison) else _ended(*table) for table in tables]
             if rows:
@@ -154,25 +165,40 @@ def _opened(endpoint: Endpoint) -> Iterator[_Side]:
             found = connection.execute(query("compared_relations")).fetchall()
             rerouted = connection.execute(query("rerouted_partitions")).fetchall()
             sequences = connection.execute(query("sequences")).fetchall()
-        leaves = {Name(row[1], row[2]): Name(row[3], row[4]) for row in rerouted}
+            above = read_above(connection)
+        found.sort(key=lambda relation: -relation[3])
+        columns = {Name(row[0], row[1]): dict(orjson.loads(row[2] or "[]")) for row in found}
+        partitioned = {Name(row[0], row[1]) for row in found if row[5]}
+        shape = Shape(
+            relations={name: own for name, own in columns.items() if name not in partitioned},
+            partitioned={name: columns[name] for name in partitioned},
+            above=above,
+        )
         by_tid = connection.info.server_version >= TID_RANGE_SCAN
         yield _Side(
             endpoint=endpoint,
             snapshot=str(row[0]) if row else "",
             encoding=connection.info.parameter_status("server_encoding") or "",
             version=connection.info.server_version,
-            relations={
-                leaves.get(Name(schema, name), Name(schema, name)): orjson.loads(columns or "[]")
-                for schema, name, columns, *_ in sorted(found, key=lambda relation: -relation[3])
-            },
-            pages={
-                Name(schema, name): pages
-                for schema, name, _, pages, heap in found
-                if heap and by_tid and Name(schema, name) not in leaves
-            },
-            roots=frozenset(leaves.values()),
+            shape=shape,
+            relations={},
+            pages={Name(row[0], row[1]): row[3] for row in found if row[4] and by_tid},
+            roots=frozenset(Name(row[3], row[4]) for row in rerouted),
             sequences=sorted(Name(sequence[1], sequence[2]) for sequence in sequences),
+            owned=frozenset(Name(sequence[1], sequence[2]) for sequence in sequences if sequence[3]),
         )
+
+
+def _side_by_side(one: _Side, other: _Side) -> tuple[_Side, _Side]:
+    """Both sides with what is compared."""
+    roots = compared_whole(one.shape, other.shape) | one.roots | other.roots
+    of_one, of_other = (replace(side, relations=gathered(side.shape, roots), roots=roots) for side in (one, other))
+    return of_one, of_other
+
+
+def _partly_left_out(name: Name) -> TableComparison:
+    problem = "is divided in another way on the target, and cannot be compared while parts of it are left out"
+    return TableComparison(name, None, None, problem)
 
 
 def _begin_table(
@@ -182,9 +208,9 @@ def _begin_table(
     for side in (one, other):
         if name not in side.relations:
             return TableComparison(name, None, None, f"does not exist, or was never filled, on the {side.side}")
-    differing = sorted(set(one.relations[name]) ^ set(other.relations[name]))
-    if differing:
-        return TableComparison(name, None, None, f"columns that are not on both sides: {', '.join(differing)}")
+    missing = sorted(one.relations[name].keys() - other.relations[name].keys())
+    if missing:
+        return TableComparison(name, None, None, f"columns that are not on the target: {', '.join(missing)}")
     table = _rows_of(one, other, name)
     parts = zip_longest(_parts(one, name, split), _parts(other, name, split))
     return name, [pool.submit(_compare_part, one, other, table, *conditions, stop) for conditions in parts]
@@ -209,7 +235,8 @@ def _parts(side: _Side, name: Name, split: Split) -> list[str]:
 
 
 def _rows_of(one: _Side, other: _Side, name: Name) -> Rows:
-    return Rows(name, one.relations[name], only=name not in one.roots, hashing=_hashing(one, other))
+    values = values_of(one.relations[name], other.relations[name])
+    return Rows(name, values, only=name not in one.roots, hashing=_hashing(one, other))
 
 
 def _hashing(one: _Side, other: _Side) -> Hashing:
@@ -288,11 +315,12 @@ def _compare_large_objects(one: _Side, other: _Side, stop: Stop) -> TableCompari
 
 
 def _compare_sequences(one: _Side, other: _Side, stop: Stop) -> TableComparison:
-    missing = sorted(set(one.sequences) ^ set(other.sequences))
+    # That of a column which only the target has is as little a difference as the column.
+    missing = sorted((set(one.sequences) ^ set(other.sequences)) - (other.owned - set(one.sequences)))
     values: list[dict[Name, tuple[int, bool]]] = []
     for side in (one, other):
         with side.reader(stop) as reader:
-            shared = [name for name in side.sequences if name not in missing]
+            shared = [name for name in side.sequences if name in one.sequences and name not in missing]
             values.append({name: (value, called) for name, value, called in read_sequences(reader, shared)})
     differing = sorted(name for name in values[0] if values[0][name] != values[1].get(name))
     sums = [

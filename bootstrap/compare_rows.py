@@ -57,7 +57,7 @@ class Hashing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A table, and the columns that both sides have. ``only``: without what inherits from it."""
+    """A table, and expressions of what both sides have. ``only``: without what inherits from it."""
 
     name: Name
     columns: Sequence[str]
@@ -81,7 +81,7 @@ class Rows:
 
     def with_key(self, key: Sequence[str]) -> str:
         """Of two columns: ``r``, and ``k``, the text of the key; of the row where there is none."""
-        return f"({self._select(f', {_row(key or self.columns)} AS k')})"
+        return f"({self._select(f', {_row([*map(quote_ident, key)] or self.columns)} AS k')})"
 
     def _select(self, more: str, where: str = "") -> str:
         # The subquery keeps its rows: the text would be made once for each use otherwise.
@@ -90,7 +90,7 @@ class Rows:
 
 
 def _row(columns: Sequence[str]) -> str:
-    return f"ROW({', '.join(quote_ident(column) for column in columns)})::text"
+    return f"ROW({', '.join(columns)})::text"
 
 
 def differing_rows(source: Connection, target: Connection, table: Rows, most: int) -> list[str]:
@@ -112,11 +112,12 @@ def _buckets(connection: Connection, table: Rows) -> dict[int, tuple[int, int]]:
 
 
 def _rows(connection: Connection, table: Rows, key: Sequence[str], buckets: Sequence[int]) -> Counter[tuple[str, int]]:
-    hashed = table.hashed
+    # No parameter: names of columns may have what stands for one.
+    wanted = ", ".join(map(str, buckets))
     rows = connection.execute(
-        f"SELECT k, h FROM (SELECT left(k, {_LONGEST}) AS k, {hashed} AS h FROM {table.with_key(key)} AS rows OFFSET 0)"  # noqa: S608
-        f" AS hashes WHERE h & {_BUCKETS - 1} = ANY (%s)".encode(),
-        (list(buckets),),
+        f"SELECT k, h FROM (SELECT left(k, {_LONGEST}) AS k, {table.hashed} AS h"  # noqa: S608
+        f" FROM {table.with_key(key)} AS rows OFFSET 0) AS hashes"
+        f" WHERE h & {_BUCKETS - 1} = ANY (ARRAY[{wanted}]::bigint[])".encode(),
     )
     return Counter((row[0], row[1]) for row in rows)
 

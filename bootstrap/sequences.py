@@ -31,6 +31,10 @@ Value = tuple[Name, int, bool]
 
 _SET: Final = "sequences_set"
 """The setting of the store that holds what was set."""
+_THERE: Final = (
+    "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE c.relkind = 'S'"
+)
 _STEPS: Final = """
 SELECT n.nspname, c.relname, s.seqincrement, s.seqcycle
   FROM unnest(%s::text[], %s::text[]) AS wanted (schema, name)
@@ -49,7 +53,10 @@ def fetch_sequences(connection: Connection, store: CatalogStore) -> None:
 def reset_sequences(
     store: CatalogStore, source: Endpoint, target: Endpoint, stop: Stop, *, again: bool = False
 ) -> None:
-    """Set every sequence of the target to what the source's is now; ``again``: though that was done before."""
+    """Set every sequence of the target to what the source's is now.
+
+    ``again``: though that was done before, and whoever made those of the target; one that it lacks is left out then.
+    """
     if store.step_done("sequences") and not again:
         return
     # Nothing was set yet: whatever the target's are at, it is what creating them left.
@@ -61,10 +68,24 @@ def reset_sequences(
                 source.connect_patiently("sequences", stop) as reader,
                 target.connect_patiently("sequences", stop) as writer,
             ):
-                done = [*copy_sequences(reader, writer, [_name(row) for row in sequences], stop, before)]
+                names = [_name(row) for row in sequences]
+                done = [*copy_sequences(reader, writer, _those_there(writer, names) if again else names, stop, before)]
                 remember_set(store, done)
-    if sequences:
-        logger.info("Set %d sequences to their current values on the source", len(sequences))
+                logger.info("Set %d sequences to their current values on the source", len(done))
+
+
+def sequences_there(writer: Connection) -> set[Name]:
+    """All of the target."""
+    with server_errors(Side.TARGET, "reading which sequences there are"):
+        return {Name(row[0], row[1]) for row in writer.execute(_THERE).fetchall()}
+
+
+def _those_there(writer: Connection, names: Sequence[Name]) -> list[Name]:
+    there = sequences_there(writer)
+    for name in names:
+        if name not in there:
+            logger.warning("sequence %s is not on the target: what takes its place there has to be set by hand", name)
+    return [name for name in names if name in there]
 
 
 def remember_set(store: CatalogStore, values: Iterable[Value]) -> None:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from tests.content import assert_same_rows
@@ -250,6 +251,37 @@ def test_all_that_is_wrong_is_said_at_once(steps: Steps, pair: DbPair) -> None:
         "table public.p_1 is not on the target, nor is public.p",
     ):
         assert message in refused.stderr
+
+
+def differences(steps: Steps, *options: str) -> dict[str, object]:
+    done = steps.pgcopydb.run("compare", "data", "--json", *options, env=steps.env, check=False)
+    found = {f"{row['schema']}.{row['name']}": row for row in orjson.loads(done.stdout) if not row["equal"]}
+    assert done.returncode == (12 if found else 0), done.stderr
+    return {name: row["problem"] or row["rows"] for name, row in found.items()}
+
+
+def test_other_shapes_are_equal_or_not(steps: Steps, pair: DbPair) -> None:
+    """By their rows: neither partitions nor more columns are a difference, nor is a value that has another type."""
+    pair.source.execute(SOURCE + COLUMNS)
+    pair.target.execute(TARGET + OTHER_COLUMNS)
+    steps("copy", "table-data")
+    steps("copy", "sequences")
+    assert differences(steps, "--split-tables-larger-than", "64kB") == {}
+    pair.target.execute(
+        "UPDATE flat SET v = 'x' WHERE id = 7; DELETE FROM split WHERE id = 8;"
+        "UPDATE moved SET v = 'x' WHERE id = 2500;"
+        "INSERT INTO old VALUES (7000, 'more'); UPDATE c SET at = at + interval '1 us' WHERE id = 9;"
+        "UPDATE c SET extra = 'nobody compares it'"
+    )
+    assert differences(steps, "--rows", "3") == {
+        "public.flat": ["(7) differs"],
+        "public.split": ["(8,2024-01-09) is only on the source"],
+        "public.moved": ["(2500,m) is only on the source", "(2500,x) is only on the target"],
+        "public.old": ["(7000,more) is only on the target"],
+        "public.c": ["(9) differs"],
+    }
+    pair.target.execute("ALTER TABLE c DROP plain")
+    assert differences(steps)["public.c"] == "columns that are not on the target: plain"
 
 
 IDENTIFIED = """
