@@ -1,19 +1,24 @@
-"""What a stream of changes does not carry, once everything up to the end position is applied: sequences, views, and
-that a table is not the one any more that was copied.
+"""What a stream of changes does not carry, once everything up to the end position is applied: sequences, views, large
+objects, and that a table is not the one any more that was copied.
 
 Reads the source, writes the target. Sequences get the values that the source's have now, unless somebody has used them
-on the target and got further; materialized views that were refreshed on the source since the copy are refreshed. Can be
-run again at any time.
+on the target and got further; materialized views that were refreshed on the source since the copy are refreshed; large
+objects become what they are on the source now. Can be run again at any time.
 """
 
 from __future__ import annotations
 
 import logging
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Final
 
+from pgcopydb.bootstrap.changed_large_objects import copy_changed
+from pgcopydb.bootstrap.large_objects import AttributeRefused, made
 from pgcopydb.bootstrap.matviews import mark_refreshed, refresh_matviews
+from pgcopydb.bootstrap.options import Jobs, RestoreOptions
 from pgcopydb.bootstrap.queries import query
+from pgcopydb.bootstrap.run_state import end_leftovers
 from pgcopydb.bootstrap.sequences import copy_sequences, remember_set, sequences_there, values_set
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.workers import Failures
@@ -21,7 +26,7 @@ from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.names import Name
-from pgcopydb.runtime.errors import PartialFailure
+from pgcopydb.runtime.errors import PartialFailure, PgcopydbError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.stop import Stop
 from pgcopydb.runtime.workdir import WorkDir
@@ -33,6 +38,7 @@ _TABLES: Final = (
     " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')"
 )
 _SHOWN: Final = 10
+_NO_RIGHT: Final = "42501"
 
 
 def check_tables(source: Endpoint, target: Endpoint, workdir: WorkDir, stop: Stop) -> None:
@@ -98,19 +104,89 @@ def finish_sequences(source: Endpoint, target: Endpoint, workdir: WorkDir, stop:
     return len(done)
 
 
-def tell_of_large_objects(source: Endpoint, stop: Stop) -> None:
-    """Logical decoding does not see them."""
-    with (
-        source.connect_patiently("large objects", stop) as connection,
-        server_errors(Side.SOURCE, "counting large objects"),
-    ):
-        row = connection.execute("SELECT count(*) FROM pg_catalog.pg_largeobject_metadata").fetchone()
-    if row is not None and row[0]:
+def warn_of_large_objects(source: Endpoint, workdir: WorkDir, *, skip: bool) -> None:
+    """Logical decoding does not see them: said long before the end, unless the source is away."""
+    try:
+        with source.connect("large objects") as connection:
+            count = _count_large_objects(connection)
+    except PgcopydbError as error:
+        logger.debug("not saying how many large objects there are: %s", error)
+        return
+    if count and not skip and _made_here(workdir):
         logger.warning(
-            "The source has %d large objects, whose changes are not followed: `pgcopydb copy blobs --changed` of the "
-            "same --dir copies those that are new or have changed",
-            row[0],
+            "The source has %d large objects, whose changes are not followed: those that are new, have changed or are"
+            " gone are copied when the end position is reached",
+            count,
         )
+    elif count:
+        _warn_of_unfollowed(count)
+
+
+def finish_large_objects(source: Endpoint, target: Endpoint, workdir: WorkDir, stop: Stop, *, skip: bool) -> None:
+    """Copy what has changed of the large objects that were copied in this work directory, as it is on the source now.
+
+    What this role has no right to, and owners and grants that the target refuses, is a warning. Raises
+    ``PartialFailure`` for the rest.
+    """
+    if skip or not _made_here(workdir):
+        with source.connect_patiently("large objects", stop) as connection:
+            count = _count_large_objects(connection)
+        if count:
+            _warn_of_unfollowed(count)
+        return
+    failures = Failures(stop, fail_fast=False, level=logging.WARNING)
+    with workdir.lock(), closing(CatalogStore.create(workdir.catalog)) as store:
+        # As the copy's own sessions: those that a killed process has left are ended, by it as by this.
+        ends = [replace(each, run_id=store.setting("run_id")) for each in (source, target)]
+        for each in ends:
+            with each.connect_patiently("begin", stop) as connection:
+                end_leftovers(connection, each, stop)
+        jobs = (store.setting("jobs") or {}).get("large_objects", Jobs.large_objects)
+        copy_changed(store, *ends, jobs, made(store) or RestoreOptions(), failures, stop)
+    if failures.ended_by is not None:
+        raise failures.ended_by.error
+    stop.check()
+    if failures.all:
+        logger.warning(
+            "%d large objects are not what they are on the source, the first is %s: when the causes above are mended,"
+            " `pgcopydb copy blobs --changed` of the same --dir copies them",
+            len(failures.all),
+            failures.all[0].what,
+        )
+    serious = [failure for failure in failures.all if not is_refusal(failure.error)]
+    if serious:
+        raise PartialFailure(
+            f"everything is applied, but {len(serious)} large objects could not be copied,"
+            f" the first was {serious[0].what}",
+            hint="When the cause is mended, run `follow` of the same --dir again.",
+            causes=[failure.error for failure in serious],
+        )
+
+
+def is_refusal(error: PgcopydbError) -> bool:
+    """Whether a right, or a role that is to own something, is missing. Pure."""
+    return isinstance(error, AttributeRefused) or error.sqlstate == _NO_RIGHT
+
+
+def _made_here(workdir: WorkDir) -> bool:
+    if not workdir.exists():
+        return False
+    with closing(CatalogStore.read(workdir.catalog)) as store:
+        return made(store) is not None
+
+
+def _count_large_objects(connection: Connection) -> int:
+    with server_errors(Side.SOURCE, "counting large objects"):
+        row = connection.execute("SELECT count(*) FROM pg_catalog.pg_largeobject_metadata").fetchone()
+    return row[0] if row is not None else 0
+
+
+def _warn_of_unfollowed(count: int) -> None:
+    logger.warning(
+        "The source has %d large objects, whose changes are not followed: `pgcopydb copy blobs --changed` of the "
+        "same --dir copies those that are new or have changed",
+        count,
+    )
 
 
 def _on_both(reader: Connection, writer: Connection) -> list[Name]:

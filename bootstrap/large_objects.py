@@ -43,6 +43,13 @@ _SMALL_BYTES: Final = 1 << 14
 _SMALL_AT_ONCE: Final = 64
 _LOOKUP: Final = 10_000
 
+_MADE: Final = "large_objects_made"
+_OF_ATTRIBUTES: Final = ("no_owner", "no_acl", "no_comments")
+
+
+class AttributeRefused(TargetError):
+    """An owner, a grant or a comment; the data is there."""
+
 
 @dataclass(frozen=True, slots=True)
 class BatchJob:
@@ -54,6 +61,8 @@ class BatchJob:
     objects: int
 
     def __str__(self) -> str:
+        if self.first == self.last:
+            return f"large object {self.first}"
         return f"large objects {self.first} to {self.last}"
 
 
@@ -157,16 +166,10 @@ def _run(
     stop: Stop,
     batches: Sequence[Row],
 ) -> None:
-    def open_session(role: str) -> LargeObjectSession:
-        reader = source.connect_patiently(role, stop)
-        with server_errors(Side.SOURCE, "importing the snapshot"):
-            begin_under(reader, snapshot)
-        return LargeObjectSession(reader, target.connect_patiently(role, stop))
-
     pool: WorkerPool[LargeObjectSession, BatchJob] = WorkerPool(
         "lo",
         jobs,
-        open_session=open_session,
+        open_session=lambda role: open_session(role, source, target, snapshot, stop),
         work=lambda session, job: _copy_batch(session, job, store, options, failures, stop),
         describe=str,
         failures=failures,
@@ -175,6 +178,18 @@ def _run(
     for row in batches:
         pool.submit(BatchJob(row["batch"], row["first_oid"], row["last_oid"], row["objects"]), cost=row["objects"])
     pool.drain()
+
+
+def open_session(role: str, source: Endpoint, target: Endpoint, snapshot: str, stop: Stop) -> LargeObjectSession:
+    """What a worker reads with, under the snapshot, and writes with."""
+    reader = source.connect_patiently(role, stop)
+    try:
+        with server_errors(Side.SOURCE, "importing the snapshot"):
+            begin_under(reader, snapshot)
+        return LargeObjectSession(reader, target.connect_patiently(role, stop))
+    except PgcopydbError:
+        reader.close()
+        raise
 
 
 def _copy_batch(
@@ -233,6 +248,17 @@ def write_objects(
         session.target.execute("COMMIT")
     failpoint("large_objects.after_commit")
     return copied, refused
+
+
+def remember_made(store: CatalogStore, options: RestoreOptions | None) -> None:
+    """With which options objects are made here: those that change later are made so too. None: they are left out."""
+    store.set_setting(_MADE, options and {name: getattr(options, name) for name in _OF_ATTRIBUTES})
+
+
+def made(store: CatalogStore) -> RestoreOptions | None:
+    """None where none were to be copied in this work directory, or not all of them are yet."""
+    stored = store.setting(_MADE)
+    return RestoreOptions(**stored) if stored is not None and store.step_done("large_objects") else None
 
 
 def remember_copied(store: CatalogStore, oids: Sequence[int]) -> None:
@@ -315,7 +341,7 @@ def _one_by_one(target: Connection, statements: Sequence[tuple[int, str]]) -> It
             target.execute("ROLLBACK TO SAVEPOINT attribute")
             cause = classify(Side.TARGET, exc, _without_text(statement))
             hint = cause.hint or "Create the role on the target and go on with --resume, or use --no-owner or --no-acl."
-            yield f"large object {oid}", TargetError(cause.message, hint=hint, sqlstate=cause.sqlstate)
+            yield f"large object {oid}", AttributeRefused(cause.message, hint=hint, sqlstate=cause.sqlstate)
         target.execute("RELEASE SAVEPOINT attribute")
 
 

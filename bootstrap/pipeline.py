@@ -26,7 +26,7 @@ from pgcopydb.bootstrap.extensions import create_extensions
 from pgcopydb.bootstrap.filtering import resolve, rules_of_run
 from pgcopydb.bootstrap.foreign_keys import validate
 from pgcopydb.bootstrap.index_queue import IndexQueue, build_settings
-from pgcopydb.bootstrap.large_objects import copy_large_objects
+from pgcopydb.bootstrap.large_objects import copy_large_objects, remember_made
 from pgcopydb.bootstrap.matviews import refresh_after_rows, refresh_matviews
 from pgcopydb.bootstrap.options import EVERY_STEP, CloneOptions, Roles, Step
 from pgcopydb.bootstrap.placement import placement_of
@@ -304,14 +304,25 @@ def _changed_large_objects(clone: Clone) -> None:
             "large objects were not copied yet in this work directory",
             hint="`pgcopydb copy blobs` of the same --dir copies all of them first.",
         )
-    copy_changed(clone.store, clone.source, clone.target, clone.options.restore, clone.failures, clone.stop)
+    remember_made(clone.store, clone.options.restore)
+    copy_changed(
+        clone.store,
+        clone.source,
+        clone.target,
+        clone.options.jobs.large_objects,
+        clone.options.restore,
+        clone.failures,
+        clone.stop,
+    )
 
 
 def _large_objects(clone: Clone, snapshot: str) -> None:
     options = clone.options
     if options.skip.large_objects:
         with clone.store.step("large_objects"):
+            remember_made(clone.store, None)
             return
+    remember_made(clone.store, options.restore)
     copy_large_objects(
         clone.store,
         clone.source,

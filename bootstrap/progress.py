@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.postgres.names import Name
 from pgcopydb.runtime.sizes import pretty_size
+
+COMPARED: Final = "large objects compared"
+COMPARED_LARGE_OBJECTS: Final = "large_objects_compared"
+"""The setting that says how many of them ``total`` are ``done``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +75,13 @@ def read_progress(store: CatalogStore) -> Progress:
     ]
     flight = sum(worker.bytes for worker in workers)
     copied = row["bytes_copied"]
+    compared = store.setting(COMPARED_LARGE_OBJECTS) or {"total": 0, "done": 0}
     phases = [
         Phase("tables", "bytes", row["bytes"], min(row["bytes"], copied + flight)),
         Phase("indexes", "indexes", row["indexes"], row["built"]),
         Phase("statistics", "tables", row["tables"], row["vacuumed"]),
         Phase("large objects", "objects", row["objects"], row["objects_copied"]),
+        Phase(COMPARED, "objects", compared["total"], compared["done"]),
     ]
     return Progress(
         phases=[phase for phase in phases if phase.total],

@@ -129,9 +129,9 @@ def _lost(exc: psycopg.Error) -> SourceError:
     )
 
 
-def export_snapshot(source: Endpoint, on_lost: Callable[[SourceError], None]) -> HeldSnapshot:
-    """Take a new snapshot and hold it."""
-    connection = source.connect("snapshot")
+def export_snapshot(source: Endpoint, on_lost: Callable[[SourceError], None], stop: Stop | None = None) -> HeldSnapshot:
+    """Take a new snapshot and hold it. With a ``stop`` to end that, a source that restarts is waited for."""
+    connection = source.connect("snapshot") if stop is None else source.connect_patiently("snapshot", stop)
     try:
         with server_errors(Side.SOURCE, "exporting a snapshot"):
             begin_under(connection, None)

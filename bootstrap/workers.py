@@ -48,11 +48,12 @@ class Failure:
 
 
 class Failures:
-    """Errors of all workers of a run, in the order in which they came."""
+    """Errors of all workers of a run, in the order in which they came. ``level``: how loudly they are reported."""
 
-    def __init__(self, stop: Stop, *, fail_fast: bool) -> None:
+    def __init__(self, stop: Stop, *, fail_fast: bool, level: int = logging.ERROR) -> None:
         self._stop = stop
         self._fail_fast = fail_fast
+        self._level = level
         self._lock = threading.Lock()
         self._list: list[Failure] = []
         self._ended_by: Failure | None = None
@@ -72,9 +73,9 @@ class Failures:
         self._stop.request(StopMode.FAST)
 
     def _record(self, what: str, error: PgcopydbError) -> Failure:
-        logger.error("%s: %s", what, error)
+        logger.log(self._level, "%s: %s", what, error)
         if error.hint:
-            logger.error("hint: %s", error.hint)
+            logger.log(self._level, "hint: %s", error.hint)
         with self._lock:
             self._list.append(Failure(what, error))
             return self._list[-1]

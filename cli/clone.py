@@ -113,6 +113,7 @@ def clone(
                 max_disk=max_disk,
                 min_free=min_free,
             ),
+            skip_large_objects=skip_large_objects,
         )
         migration = Migration(following, chosen, endpos, settings.jobs.restore) if follow else None
         if migration is not None:

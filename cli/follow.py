@@ -22,6 +22,7 @@ def follow(
     max_disk: o.MaxDisk = 0,
     min_free: o.MinFree = None,
     replay_no_op_updates: o.ReplayNoOp = False,
+    skip_large_objects: o.SkipLargeObjects = False,
     _resume: o.ResumeAnyway = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
@@ -51,11 +52,12 @@ def follow(
                 max_disk=max_disk,
                 min_free=min_free,
             ),
+            skip_large_objects=skip_large_objects,
         )
         stream = known_stream(workdir)
         with workdir.lock("follow"), following.service():
             stages.set_endpos(following, stream, endpos)
-            stages.warn_of_unpublished(following, stream)
+            stages.warn_of_unfollowed(following, stream)
             supervisor = following.supervisor(stream, stages.ALL)
             supervisor.start()
             stages.wait(following, stream, supervisor)

@@ -134,7 +134,7 @@ class Migration:
         failpoint("follow.after_copy")
         stages.allow_apply(following, self._stream, apply=True)
         logger.info("The copy is complete: applying changes")
-        stages.warn_of_unpublished(following, self._stream)
+        stages.warn_of_unfollowed(following, self._stream)
         with validated_beside(following.workdir, following.target, self.restore_jobs, following.stop):
             stages.wait(following, self._stream, self._supervisor)
             stages.finish(following, self._stream, self._supervisor, sequences=True)

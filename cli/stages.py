@@ -19,7 +19,13 @@ import orjson
 from pgcopydb.apply.conflicts import ConflictFile
 from pgcopydb.apply.replay import OnConflict
 from pgcopydb.apply.transform_stage import resume_at
-from pgcopydb.bootstrap.after_follow import check_tables, finish_sequences, finish_views, tell_of_large_objects
+from pgcopydb.bootstrap.after_follow import (
+    check_tables,
+    finish_large_objects,
+    finish_sequences,
+    finish_views,
+    warn_of_large_objects,
+)
 from pgcopydb.daemon.backlog import transactions_between
 from pgcopydb.daemon.change_file import JSON, recover
 from pgcopydb.daemon.plugins import Plugin
@@ -69,6 +75,8 @@ class Following:
     """Of the stages' command lines: how they log."""
     stage_flags: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """More for the command line of each stage, by its name."""
+    skip_large_objects: bool = False
+    """At the end position."""
     began: float = field(default_factory=time.monotonic, init=False)
 
     @classmethod
@@ -80,12 +88,14 @@ class Following:
         stop: Stop,
         flags: Sequence[str],
         stage_flags: Mapping[str, Sequence[str]],
+        *,
+        skip_large_objects: bool = False,
     ) -> Following:
         # It waits for its servers for weeks, if need be.
         source_end, target_end = (
             Endpoint(info.noticing_loss(), workdir.mark, patience=math.inf) for info in (source, target)
         )
-        return cls(source_end, target_end, workdir, stop, flags, stage_flags)
+        return cls(source_end, target_end, workdir, stop, flags, stage_flags, skip_large_objects)
 
     def sentinel(self, stream: Stream, role: str = "sentinel") -> Sentinel:
         return sentinel_of(stream, self.source, self.target, role)
@@ -155,8 +165,9 @@ def allow_apply(following: Following, stream: Stream, *, apply: bool) -> None:
         _persist(following.stop, lambda: sentinel.set_apply(apply=apply))
 
 
-def warn_of_unpublished(following: Following, stream: Stream) -> None:
-    """The sooner somebody knows, the fewer rows there are to copy again."""
+def warn_of_unfollowed(following: Following, stream: Stream) -> None:
+    """The sooner somebody knows, the less there is to copy again."""
+    warn_of_large_objects(following.source, following.workdir, skip=following.skip_large_objects)
     if stream.plugin is not Plugin.PGOUTPUT:
         return
     with following.source.connect_patiently("published", following.stop) as source:
@@ -258,7 +269,14 @@ def finish(following: Following, stream: Stream, supervisor: Supervisor, *, sequ
         failpoint("follow.after_sequences")
         finish_views(following.source, following.target, following.workdir, following.stop)
         failpoint("follow.after_views")
-        tell_of_large_objects(following.source, following.stop)
+        finish_large_objects(
+            following.source,
+            following.target,
+            following.workdir,
+            following.stop,
+            skip=following.skip_large_objects,
+        )
+        failpoint("follow.after_large_objects")
     _say_result(following, row.endpos, row.replay_lsn)
     if stream.plugin is Plugin.PGOUTPUT:
         with following.source.connect_patiently("published", following.stop) as source:

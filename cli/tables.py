@@ -11,7 +11,7 @@ from rich.table import Table
 from pgcopydb.bootstrap.compare import Checksum, DataComparison
 from pgcopydb.bootstrap.compare_schema import SchemaComparison
 from pgcopydb.bootstrap.findings import Finding
-from pgcopydb.bootstrap.progress import Progress
+from pgcopydb.bootstrap.progress import COMPARED, Progress
 from pgcopydb.bootstrap.summary import Summary
 from pgcopydb.runtime.sizes import pretty_seconds, pretty_size
 
@@ -70,7 +70,7 @@ def print_summary(summary: Summary) -> None:
 
 
 def print_progress(progress: Progress) -> None:
-    """The three rows of ``list progress``."""
+    """The three rows of ``list progress``, and one more where there are large objects."""
     table = new_table("", "Total Count", "In Progress", "Done", right=("Total Count", "In Progress", "Done"))
     copying = sum(worker.worker.startswith("copy") for worker in progress.workers)
     building = sum(worker.worker.startswith("index") for worker in progress.workers)
@@ -82,6 +82,11 @@ def print_progress(progress: Progress) -> None:
         pretty_size(progress.bytes_in_flight),
         pretty_size(progress.bytes_done),
     )
+    comparing = sum(worker.worker.startswith("lo-") for worker in progress.workers)
+    for phase in progress.phases:
+        if phase.unit == "objects":
+            doing = comparing if phase.name == COMPARED else 0
+            table.add_row(phase.name.capitalize(), str(phase.total), str(doing), str(phase.done))
     new_console().print(table)
 
 

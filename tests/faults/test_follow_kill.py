@@ -43,6 +43,7 @@ AT_THE_END = {
     "follow.before_sequences",
     "follow.after_sequences",
     "follow.after_views",
+    "follow.after_large_objects",
     "supervise.after_end",
     "supervise.all_ended",
 }
@@ -75,6 +76,19 @@ FIRST = {
     "supervise.before_launch",
     "supervise.after_launch",
 }
+CHANGED_LARGE_OBJECTS = [
+    "large_objects.after_remember",
+    "large_objects.before_commit",
+    "large_objects.after_commit",
+    "follow.after_large_objects",
+]
+LARGE_OBJECTS = "SELECT lo_from_bytea(1000 + i, ('object ' || i)::bytea) FROM generate_series(1, 800) AS i"
+CHANGES_OF_LARGE_OBJECTS = """
+SELECT lo_put(oid, 0, 'O') FROM pg_largeobject_metadata WHERE oid::bigint % 7 = 0;
+SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE oid::bigint % 7 = 1;
+SELECT lo_from_bytea(5000 + i, 'new') FROM generate_series(1, 40) AS i;
+COMMENT ON LARGE OBJECT 1003 IS 'said';
+"""
 CLEANUP = sorted(name for name in NAMES if name.startswith("cleanup."))
 
 
@@ -151,6 +165,38 @@ def test_killed_and_gone_on(name: str, pair: DbPair, pgcopydb: Command, workdir_
     wait_until(lambda: nothing_runs(pair), 30, "all sessions to end")
     log = run_to_the_end(pgcopydb, pair, workdir_path)
     assert log.startswith("0:"), log
+    assert_same_content(pair.source.dsn, pair.target.dsn)
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        *(("copy", name) for name in CHANGED_LARGE_OBJECTS if not name.startswith("follow.")),
+        *(("follow", name) for name in CHANGED_LARGE_OBJECTS),
+    ],
+)
+def test_killed_while_changed_large_objects_are_copied(
+    command: str, name: str, pair: DbPair, pgcopydb: Command, workdir_path: Path
+) -> None:
+    """What it made before is still its own to change and to remove, and what somebody else has made is not."""
+    pair.source.execute("CREATE TABLE t (id int PRIMARY KEY);" + LARGE_OBJECTS)
+    first = pgcopydb.start("clone", "--follow", "--dir", workdir_path, env=uris(pair))
+    wait_until(lambda: first.poll() is not None or is_applied(pair), 60, "changes to be applied")
+    first.terminate()
+    first.wait(60)
+    pair.source.execute(CHANGES_OF_LARGE_OBJECTS)
+    pair.target.execute("SELECT lo_from_bytea(50, 'mine')")
+    pgcopydb.run("stream", "sentinel", "set", "endpos", "--current", "--dir", workdir_path, env=uris(pair))
+    arguments: list[str | os.PathLike[str]] = ["copy", "blobs", "--changed"] if command == "copy" else ["follow"]
+    trapped = uris(pair, f"{name}=kill@{1 if name.startswith('follow.') else 2}")
+    killed = pgcopydb.run(*arguments, "--dir", workdir_path, env=trapped, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    # What was new before it was killed is gone before it goes on.
+    pair.source.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE oid > 5000 AND oid::bigint % 2 = 0")
+    wait_until(lambda: nothing_runs(pair), 30, "all sessions to end")
+    done = pgcopydb.run(*arguments, "--dir", workdir_path, env=uris(pair))
+    assert "large objects written that were new or had changed" in done.stderr
+    assert pair.target.fetch("SELECT lo_get(50), lo_unlink(50)") == [(b"mine", 1)]
     assert_same_content(pair.source.dsn, pair.target.dsn)
 
 

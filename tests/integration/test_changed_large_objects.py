@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,3 +82,102 @@ def test_while_changes_are_followed(pgcopydb: Command, pair: DbPair, workdir_pat
     run.ends()
     assert "large objects, whose changes are not followed" in run.log
     assert pair.target.fetch(CONTENT) == pair.source.fetch(CONTENT)
+
+
+@pytest.mark.parametrize("ends_with", ["clone", "follow"])
+def test_what_has_changed_is_copied_at_the_end(
+    pgcopydb: Command, pair: DbPair, workdir_path: Path, ends_with: str
+) -> None:
+    pair.source.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    run = Following(pgcopydb, pair, workdir_path).start("--no-comments")
+    assert "whose changes are not followed: those that are new, have changed or are gone are copied when" in run.log
+    pair.source.execute(CHANGES + "INSERT INTO t VALUES (1)")
+    pair.target.execute("SELECT lo_from_bytea(50, 'mine')")
+    if ends_with == "follow":
+        run.process.terminate()
+        run.process.wait(30)
+        run.process = pgcopydb.start("follow", "--dir", workdir_path, env=env(pair))
+    run.set_end()
+    assert run.process.wait(90) == 0, run.log
+    # Not the comment: the copy was to leave comments out.
+    assert "4 large objects written that were new or had changed, 2 removed" in run.log
+    rows = [row for row in pair.target.fetch(CONTENT) if row[0] != 50]
+    assert [row[:-1] for row in rows] == [row[:-1] for row in pair.source.fetch(CONTENT)]
+    assert {row[-1] for row in rows} == {None}
+    progress = pgcopydb.run("list", "progress", "--dir", workdir_path).stdout
+    assert ["Large objects compared", "1200", "0", "1200"] in [
+        re.split(r"\s{2,}", line.strip()) for line in progress.splitlines()
+    ]
+
+
+def test_not_at_the_end_when_they_are_skipped(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
+    pair.source.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    run = Following(pgcopydb, pair, workdir_path).start("--skip-large-objects")
+    run.process.terminate()
+    run.process.wait(30)
+    # The work directory knows that none were to be copied.
+    run.process = pgcopydb.start("follow", "--dir", workdir_path, env=env(pair))
+    run.set_end()
+    assert run.process.wait(90) == 0, run.log
+    assert "1201 large objects, whose changes are not followed: `pgcopydb copy blobs --changed`" in run.log
+    assert pair.target.fetch(CONTENT) == []
+
+
+def test_skipped_at_the_end_alone(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
+    pair.source.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    run = Following(pgcopydb, pair, workdir_path).start()
+    run.process.terminate()
+    run.process.wait(30)
+    before = pair.target.fetch(CONTENT)
+    pair.source.execute(CHANGES)
+    run.process = pgcopydb.start("follow", "--skip-large-objects", "--dir", workdir_path, env=env(pair))
+    run.set_end()
+    assert run.process.wait(90) == 0, run.log
+    assert "1200 large objects, whose changes are not followed: `pgcopydb copy blobs --changed`" in run.log
+    assert pair.target.fetch(CONTENT) == before
+
+
+@pytest.fixture
+def plain_role(pair: DbPair) -> Iterator[str]:
+    """Of both servers: it may replicate, and is no superuser."""
+    role = "lo_migrates"
+    for database in (pair.source, pair.target):
+        database.execute(
+            f"CREATE ROLE {role} LOGIN REPLICATION; GRANT ALL ON DATABASE {database.name} TO {role};"
+            f"GRANT ALL ON SCHEMA public TO {role}"
+        )
+    try:
+        yield role
+    finally:
+        for database in (pair.source, pair.target):
+            database.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+
+
+def test_one_that_cannot_be_read_holds_up_no_other(
+    pgcopydb: Command, pair: DbPair, workdir_path: Path, plain_role: str
+) -> None:
+    with pair.source.connect() as source:
+        source.execute(f"SET ROLE {plain_role}; SELECT lo_from_bytea(20000 + i, 'mine') FROM generate_series(1, 30) i")
+    pair.source.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE oid < 20000")
+    reader = {
+        "PGCOPYDB_SOURCE_PGURI": pair.source.cluster.dsn(pair.source.name, user=plain_role),
+        "PGCOPYDB_TARGET_PGURI": pair.target.cluster.dsn(pair.target.name, user=plain_role),
+    }
+    pgcopydb.run("clone", "--dir", workdir_path, env=reader)
+    with pair.source.connect() as source:
+        source.execute(f"SET ROLE {plain_role}; SELECT lo_put(oid, 0, 'M') FROM unnest('{{20003, 20021}}'::oid[]) oid")
+        source.execute(
+            "RESET ROLE; ALTER LARGE OBJECT 20015 OWNER TO postgres; ALTER LARGE OBJECT 20029 OWNER TO postgres"
+        )
+    changed = ("copy", "blobs", "--changed", "--dir", workdir_path)
+    partly = pgcopydb.run(*changed, env=reader, check=False)
+    assert partly.returncode == 6, partly.stderr
+    assert "2 large objects written that were new or had changed, 0 removed" in partly.stderr
+    for oid in (20015, 20029):
+        assert f"large object {oid}: reading large objects of the source: permission denied for large object {oid}" in (
+            partly.stderr
+        )
+    content = "SELECT oid::int, lo_get(oid) FROM pg_largeobject_metadata ORDER BY oid"
+    assert pair.target.fetch(content) == pair.source.fetch(content)
+    at_once = pgcopydb.run(*changed, "--fail-fast", env=reader, check=False)
+    assert at_once.returncode == 6
