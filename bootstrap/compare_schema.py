@@ -3,6 +3,7 @@
 Reads the catalogs of each side under one snapshot; what an extension brought is left to it. Both servers print what
 they have themselves (``pg_get_viewdef`` and its like), and two majors may print one thing in two ways. What the older
 one prints of a view is therefore read and printed again by the newer one, in a transaction that is rolled back.
+Tablespaces of the source are compared under the names that they have on the target.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Final
 import psycopg
 
 from pgcopydb.bootstrap.filtering import dependents
+from pgcopydb.bootstrap.placement import Placement
+from pgcopydb.bootstrap.properties import placed_setting
 from pgcopydb.bootstrap.queries import query
 from pgcopydb.bootstrap.snapshot import begin_under
 from pgcopydb.postgres.classify import server_errors
@@ -29,6 +32,7 @@ _PARTS: Final = (
     *("schemas", "relations", "columns", "constraints", "indexes"),
     *("functions", "types", "triggers", "others"),
 )
+_TABLESPACE: Final = "tablespace"
 _OWNERS: Final = frozenset({"owner"})
 _GRANTS: Final = frozenset({"grants"})
 _VIEWS: Final = frozenset({"view", "materialized view"})
@@ -80,13 +84,30 @@ class SchemaComparison:
 
 Described = Mapping[SchemaObject, Mapping[str, str | None]]
 
+_DATABASE: Final = SchemaObject("database", "-")
+_SETTING: Final = "setting"
+_NO_MAP: Final[Mapping[str, str]] = {}
+
 
 def compare_schema(
-    source: Endpoint, target: Endpoint, rules: FilterRules, *, owners: bool = True, grants: bool = True
+    source: Endpoint,
+    target: Endpoint,
+    rules: FilterRules,
+    *,
+    owners: bool = True,
+    grants: bool = True,
+    tablespaces: bool = True,
+    tablespace_map: Mapping[str, str] = _NO_MAP,
 ) -> SchemaComparison:
-    """``owners`` and ``grants``: whether these are compared. What filters leave out is not looked for."""
+    """``owners``, ``grants``, ``tablespaces``: whether these are compared. What filters leave out is not looked for.
+
+    ``tablespace_map``: those that have another name on the target, by their name on the source.
+    """
     ignored = (frozenset() if owners else _OWNERS) | (frozenset() if grants else _GRANTS)
     (one, of_source), (other, of_target) = _describe(source, ignored), _describe(target, ignored)
+    default = other[_DATABASE][_TABLESPACE] or ""
+    one = placed(one, Placement(tablespaces, tablespace_map, default))
+    other = placed(other, Placement(tablespaces, {}, default))
     if of_source < of_target:
         one = {**one, **_printed_again(one, other, target)}
     elif of_target < of_source:
@@ -100,6 +121,27 @@ def compare_schema(
         kind: (sum(each.kind == kind for each in one), sum(each.kind == kind for each in other)) for kind in kinds
     }
     return SchemaComparison(differences, notes, counts)
+
+
+def placed(described: Described, placement: Placement) -> Described:
+    """With tablespaces under the target's names, none for the default of its database; or without any. Pure."""
+    found: dict[SchemaObject, Mapping[str, str | None]] = {}
+    for each, properties in described.items():
+        if each.kind == _SETTING:
+            name, value = each.identity.rpartition(" ")[2], properties["value"]
+            there = value if value is None else placed_setting(name, value, placement)
+            if there is not None or value is None:
+                found[each] = {"value": there}
+        elif _TABLESPACE not in properties:
+            found[each] = properties
+        elif placement.wanted:
+            here = properties[_TABLESPACE]
+            # The database's own is the default of what says none.
+            named = placement.mapped.get(here or "", here) if each == _DATABASE else placement.on_target(here)
+            found[each] = {**properties, _TABLESPACE: named or None}
+        elif each != _DATABASE:
+            found[each] = {name: value for name, value in properties.items() if name != _TABLESPACE}
+    return found
 
 
 def _printed_again(older: Described, newer: Described, printer: Endpoint) -> Described:

@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 DATABASE_DEFAULT: Final = ""
 """As ``default_tablespace`` has it: where the database is."""
 
+TABLESPACE_MAP: Final = "tablespace_map"
+"""The setting of the store that says what ``--tablespace-map`` said."""
+
 _BATCH: Final = 200
 """Tables that are moved in one transaction: each takes a lock and a file."""
 
@@ -114,7 +117,7 @@ def read_tablespaces(connection: Connection) -> tuple[dict[str, bool], str]:
 
 def placement_of(store: CatalogStore, connection: Connection, options: RestoreOptions) -> Placement:
     """What holds for this run; ``connection`` is to the target. ``TargetError`` where a tablespace is missing."""
-    mapped = remembered(store, "tablespace_map", dict(options.tablespace_map) or None, "--tablespace-map") or {}
+    mapped = remembered(store, TABLESPACE_MAP, dict(options.tablespace_map) or None, "--tablespace-map") or {}
     if options.no_tablespaces:
         return Placement(wanted=False)
     placed = {

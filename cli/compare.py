@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +14,11 @@ import typer
 from pgcopydb.bootstrap.compare import Checksum, DataComparison, compare_data
 from pgcopydb.bootstrap.compare_schema import SchemaDifference, compare_schema
 from pgcopydb.bootstrap.options import Split
+from pgcopydb.bootstrap.placement import TABLESPACE_MAP
+from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.cli import options as o
 from pgcopydb.cli.groups import command_group
+from pgcopydb.cli.settings import tablespace_map_of
 from pgcopydb.cli.tables import print_comparison, print_schema_comparison
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.filters import FilterRules
@@ -95,6 +100,8 @@ def schema(
     filters: o.Filters = None,
     no_owner: o.NoOwner = False,
     no_acl: o.NoAcl = False,
+    no_tablespaces: o.NoTablespaces = False,
+    tablespace_map: o.TablespaceMap = None,
     json: Json = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
@@ -111,6 +118,8 @@ def schema(
         _rules(directory, filters),
         owners=not no_owner,
         grants=not no_acl,
+        tablespaces=not no_tablespaces,
+        tablespace_map=_map(directory, tablespace_map, no_tablespaces=no_tablespaces),
     )
     if json:
         shown = {
@@ -146,6 +155,15 @@ def _rules(directory: Path | None, filters: Path | None) -> FilterRules:
     if filters is not None or directory is None:
         return o.filters_of(filters)
     return load_selection(o.workdir_of(directory)).rules
+
+
+def _map(directory: Path | None, given: list[str] | None, *, no_tablespaces: bool) -> Mapping[str, str]:
+    """What was given, or else what the run was told whose work directory was named."""
+    mapped = tablespace_map_of(given, no_tablespaces=no_tablespaces)
+    if mapped or directory is None or not (workdir := o.workdir_of(directory)).exists():
+        return mapped
+    with closing(CatalogStore.read(workdir.catalog)) as store:
+        return store.setting(TABLESPACE_MAP) or {}
 
 
 def _json(comparison: DataComparison) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,15 @@ def clone_options(values: Mapping[str, Any]) -> CloneOptions:
     )
 
 
-def _restore(values: Mapping[str, Any]) -> RestoreOptions:
-    mapped = parse_map(values.get("tablespace_map") or ())
-    if mapped and values.get("no_tablespaces"):
+def tablespace_map_of(pairs: Collection[str] | None, *, no_tablespaces: bool) -> dict[str, str]:
+    mapped = parse_map(pairs or ())
+    if mapped and no_tablespaces:
         raise UsageError("--tablespace-map and --no-tablespaces exclude each other", hint="Give one of them.")
+    return mapped
+
+
+def _restore(values: Mapping[str, Any]) -> RestoreOptions:
+    mapped = tablespace_map_of(values.get("tablespace_map"), no_tablespaces=values.get("no_tablespaces", False))
     given = {name: values.get(name, False) for name in RestoreOptions.__dataclass_fields__}
     file = values.get("requirements")
     pins = requirements_of(file and Path(file), skip_extensions=values.get("skip_extensions", False))

@@ -6,6 +6,7 @@ SELECT 'index', format('%I.%I', n.nspname, x.relname), p.property, p.value
   JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
  CROSS JOIN LATERAL (VALUES
        ('definition', pg_catalog.pg_get_indexdef(i.indexrelid)),
+       ('tablespace', (SELECT t.spcname::text FROM pg_catalog.pg_tablespace t WHERE t.oid = x.reltablespace)),
        ('valid', i.indisvalid::text),
        ('replica identity', i.indisreplident::text),
        ('clustered', i.indisclustered::text),

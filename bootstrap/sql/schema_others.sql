@@ -1,6 +1,10 @@
--- What is compared of what is left: extensions, settings of the database, statistics, collations, casts, operators,
--- publications, event triggers, foreign servers, default grants: kind, object, property, value. Of what an extension
--- brought nothing.
+-- What is compared of what is left: where the database is, extensions, settings of the database, statistics, collations,
+-- casts, operators, publications, event triggers, foreign servers, default grants, security labels: kind, object,
+-- property, value. Of what an extension brought nothing.
+SELECT 'database', '-', 'tablespace', t.spcname::text
+  FROM pg_catalog.pg_database d JOIN pg_catalog.pg_tablespace t ON t.oid = d.dattablespace
+ WHERE d.datname = current_database()
+UNION ALL
 SELECT 'extension', quote_ident(e.extname), p.property, p.value
   FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
  CROSS JOIN LATERAL (VALUES ('schema', n.nspname::text), ('version', e.extversion)) AS p (property, value)
@@ -62,3 +66,11 @@ SELECT 'default grants', format('%s %s %s', pg_catalog.pg_get_userbyid(a.defaclr
                           x.privilege_type, CASE WHEN x.is_grantable THEN '*' ELSE '' END)
               FROM pg_catalog.aclexplode(a.defaclacl) AS x WHERE x.privilege_type <> 'MAINTAIN') AS granted (g))
   FROM pg_catalog.pg_default_acl a LEFT JOIN pg_catalog.pg_namespace n ON n.oid = a.defaclnamespace
+UNION ALL
+SELECT format('security label of %s', l.objtype), format('%s.%I', l.objname, l.provider), 'label', l.label
+  FROM pg_catalog.pg_seclabels l
+ WHERE l.objtype NOT IN ('database', 'role', 'tablespace', 'subscription')
+UNION ALL
+SELECT 'security label of database', format('-.%I', l.provider), 'label', l.label
+  FROM pg_catalog.pg_shseclabel l JOIN pg_catalog.pg_database d ON d.oid = l.objoid
+ WHERE l.classoid = 'pg_database'::regclass AND d.datname = current_database()

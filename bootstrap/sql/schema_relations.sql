@@ -15,6 +15,8 @@ SELECT CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WH
        ('comment', pg_catalog.obj_description(c.oid, 'pg_class')),
        ('persistence', c.relpersistence::text),
        ('access method', am.amname::text),
+       -- None where the database is.
+       ('tablespace', (SELECT t.spcname::text FROM pg_catalog.pg_tablespace t WHERE t.oid = c.reltablespace)),
        ('options', (SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(c.reloptions) o)),
        ('replica identity', CASE WHEN c.relkind IN ('r', 'p') THEN c.relreplident::text END),
        ('row level security', CASE WHEN c.relkind IN ('r', 'p') THEN format('%s %s', c.relrowsecurity, c.relforcerowsecurity) END),

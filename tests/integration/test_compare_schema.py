@@ -67,6 +67,13 @@ def test_a_clone_of_everything_is_equal(pgcopydb: Command, db_pair: DbPair, work
     assert compare(pgcopydb, db_pair) == (0, [])
 
 
+# No provider of labels is packaged: a label is put where a provider's would be.
+LABEL = "SET allow_system_table_mods = on; INSERT INTO pg_seclabel SELECT {}, 'dummy', 'secret'"
+SHARED_LABEL = (
+    "SET allow_system_table_mods = on; INSERT INTO pg_shseclabel"
+    " SELECT oid, 'pg_database'::regclass, 'dummy', 'secret' FROM pg_database WHERE datname = current_database()"
+)
+
 # What is run on the target, and the one difference that it makes: kind, object, property.
 DIFFERENCES = [
     ("CREATE TABLE app.extra (id int PRIMARY KEY)", "table", "app.extra", None),
@@ -121,6 +128,15 @@ DIFFERENCES = [
         "ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT ON TABLES TO PUBLIC",
         *("default grants", "postgres app r", None),
     ),
+    (
+        LABEL.format("'app.shared'::regclass, 'pg_class'::regclass, 2"),
+        *("security label of column", "app.shared.t.dummy", None),
+    ),
+    (
+        LABEL.format("'app.twice(int)'::regprocedure, 'pg_proc'::regclass, 0"),
+        *("security label of function", "app.twice(i integer).dummy", None),
+    ),
+    (SHARED_LABEL, "security label of database", "-.dummy", None),
 ]
 
 

@@ -84,6 +84,16 @@ def renamed(found: dict[str, str], **names: str) -> dict[str, str]:
     return {relation: by_name.get(place, place) for relation, place in found.items()}
 
 
+def differences(pgcopydb: Command, source: Database, target: Database, *options: str) -> list[tuple[str, ...]]:
+    """Of ``compare schema``: kind, identity, property, and what it is on the source and on the target."""
+    compared = pgcopydb.run(
+        *("compare", "schema", "--json", "--source", source.dsn, "--target", target.dsn, *options), check=False
+    )
+    found = orjson.loads(compared.stdout)["differences"]
+    assert compared.returncode == (12 if found else 0), compared.stderr
+    return [tuple(each.values()) for each in found]
+
+
 def findings(pgcopydb: Command, source: Database, target: Database, *options: str) -> dict[str, dict[str, str]]:
     checked = pgcopydb.run(
         *("check", "--json", "--source", source.dsn, "--target", target.dsn, "--dir", str(pgcopydb.folder / "check")),
@@ -104,9 +114,18 @@ def test_everything_stays_where_it_is(
         assert places(target_db) == places(shop)
         assert {FAST, SLOW, "-"} == set(places(shop).values())
         assert_same_content(shop.dsn, target_db.dsn)
+        setting = ("setting", "- default_tablespace", None, None, "")
+        assert differences(pgcopydb, shop, target_db) == [setting]
+        assert differences(pgcopydb, shop, target_db, "--no-tablespaces") == []
         target_db.execute(f"ALTER DATABASE {target_db.name} RESET default_tablespace")
+        assert differences(pgcopydb, shop, target_db) == []
         pgcopydb.run(*arguments, "--restart", "--drop-if-exists", "--no-tablespaces")
         assert set(places(target_db).values()) == {"-"}
+        assert differences(pgcopydb, shop, target_db, "--no-tablespaces") == []
+        moved = {identity: tuple(rest) for _, identity, *rest in differences(pgcopydb, shop, target_db)}
+        assert moved == {
+            f"shop.{name}": ("tablespace", place, None) for name, place in places(shop).items() if place != "-"
+        }
         assert_same_content(shop.dsn, target_db.dsn)
 
 
@@ -125,6 +144,16 @@ def test_other_names_on_the_target(
         assert_same_content(shop.dsn, target.dsn)
         assert_same_schema(shop.dsn, target.dsn, **ELSEWHERE)
         assert target.fetch("SHOW temp_tablespaces") == [('"big one", ""',)]
+        assert differences(pgcopydb, shop, target, *arguments) == []
+        # The work directory knows the map too.
+        assert differences(pgcopydb, shop, target, "--dir", str(workdir_path)) == []
+        assert differences(pgcopydb, shop, target, "--no-tablespaces") == []
+        unmapped = differences(pgcopydb, shop, target)
+        assert ("table", "shop.placed", "tablespace", FAST, "big one") in unmapped
+        assert ("setting", "- temp_tablespaces", "value", '"fast", "slow =, disk"', '"big one", ""') in unmapped
+        target.execute("ALTER INDEX shop.placed_it SET TABLESPACE pg_default")
+        moved = ("index", "shop.placed_it", "tablespace", "big one", None)
+        assert differences(pgcopydb, shop, target, *arguments) == [moved]
 
 
 def test_step_by_step_the_map_is_said_once(
@@ -162,6 +191,9 @@ def test_a_tablespace_that_is_the_default_of_the_target(
         assert places(target) == renamed(places(shop), fast="-", slow=SLOW)
         assert f"database {target.name}: is in tablespace fast, the source's database in pg_default" in warned.stderr
         assert f'ALTER DATABASE "{target.name}" SET TABLESPACE "pg_default";' in warned.stderr
+        elsewhere = ("database", "-", "tablespace", "pg_default", FAST)
+        assert differences(pgcopydb, shop, target) == [elsewhere]
+        assert differences(pgcopydb, shop, target, "--tablespace-map", f"pg_default={FAST}") == []
         assert_same_schema(shop.dsn, target.dsn, **ELSEWHERE)
 
 
