@@ -25,6 +25,7 @@ from pgcopydb.bootstrap.workers import Failures
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
+from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import Name
 from pgcopydb.runtime.errors import PartialFailure, PgcopydbError
 from pgcopydb.runtime.failpoint import failpoint
@@ -38,6 +39,7 @@ _TABLES: Final = (
     " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')"
 )
 _SHOWN: Final = 10
+_FINISHED_AT: Final = "large_objects_finished_at"
 _NO_RIGHT: Final = "42501"
 
 
@@ -122,11 +124,13 @@ def warn_of_large_objects(source: Endpoint, workdir: WorkDir, *, skip: bool) -> 
         _warn_of_unfollowed(count)
 
 
-def finish_large_objects(source: Endpoint, target: Endpoint, workdir: WorkDir, stop: Stop, *, skip: bool) -> None:
+def finish_large_objects(
+    source: Endpoint, target: Endpoint, workdir: WorkDir, stop: Stop, *, endpos: Lsn, skip: bool
+) -> None:
     """Copy what has changed of the large objects that were copied in this work directory, as it is on the source now.
 
-    What this role has no right to, and owners and grants that the target refuses, is a warning. Raises
-    ``PartialFailure`` for the rest.
+    Once for an end position: by the next time somebody may have written to the target. What this role has no right to,
+    and owners and grants that the target refuses, is a warning. Raises ``PartialFailure`` for the rest.
     """
     if skip or not _made_here(workdir):
         with source.connect_patiently("large objects", stop) as connection:
@@ -136,21 +140,30 @@ def finish_large_objects(source: Endpoint, target: Endpoint, workdir: WorkDir, s
         return
     failures = Failures(stop, fail_fast=False, level=logging.WARNING)
     with workdir.lock(), closing(CatalogStore.create(workdir.catalog)) as store:
+        if store.setting(_FINISHED_AT) == str(endpos):
+            logger.info("Large objects were copied at this end position before: they are left as they are")
+            return
         # As the copy's own sessions: those that a killed process has left are ended, by it as by this.
-        ends = [replace(each, run_id=store.setting("run_id")) for each in (source, target)]
-        for each in ends:
+        reader, writer = (replace(each, run_id=store.setting("run_id")) for each in (source, target))
+        for each in (reader, writer):
             with each.connect_patiently("begin", stop) as connection:
                 end_leftovers(connection, each, stop)
-        jobs = (store.setting("jobs") or {}).get("large_objects", Jobs.large_objects)
-        copy_changed(store, *ends, jobs, made(store) or RestoreOptions(), failures, stop)
-    if failures.ended_by is not None:
-        raise failures.ended_by.error
-    stop.check()
+        jobs = (store.setting("jobs") or {}).get("large_objects", Jobs().large_objects)
+        copy_changed(store, reader, writer, jobs, made(store) or RestoreOptions(), failures, stop)
+        if failures.ended_by is not None:
+            raise failures.ended_by.error
+        stop.check()
+        _raise_serious(failures)
+        store.set_setting(_FINISHED_AT, str(endpos))
+        store.make_durable()
+
+
+def _raise_serious(failures: Failures) -> None:
     if failures.all:
         logger.warning(
             "%d large objects are not what they are on the source, the first is %s: when the causes above are mended,"
             " `pgcopydb copy blobs --changed` of the same --dir copies them",
-            len(failures.all),
+            len({failure.what for failure in failures.all}),
             failures.all[0].what,
         )
     serious = [failure for failure in failures.all if not is_refusal(failure.error)]

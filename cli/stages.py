@@ -274,6 +274,7 @@ def finish(following: Following, stream: Stream, supervisor: Supervisor, *, sequ
             following.target,
             following.workdir,
             following.stop,
+            endpos=row.endpos,
             skip=following.skip_large_objects,
         )
         failpoint("follow.after_large_objects")

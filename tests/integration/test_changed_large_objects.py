@@ -11,7 +11,7 @@ import pytest
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers
 from tests.following import Following, pair_of
-from tests.integration.test_large_objects import CONTENT
+from tests.integration.test_large_objects import CONTENT, role_of_source
 
 OBJECTS = """
 SELECT lo_from_bytea(100 + i, ('object ' || i)::bytea) FROM generate_series(1, 1200) AS i;
@@ -104,6 +104,12 @@ def test_what_has_changed_is_copied_at_the_end(
     rows = [row for row in pair.target.fetch(CONTENT) if row[0] != 50]
     assert [row[:-1] for row in rows] == [row[:-1] for row in pair.source.fetch(CONTENT)]
     assert {row[-1] for row in rows} == {None}
+    # Started once more, behind the switch: what was written to the target since is not written over.
+    pair.target.execute("SELECT lo_put(105, 0, 'X'), lo_unlink(110)")
+    pair.source.execute("SELECT lo_put(120, 0, 'X')")
+    again = pgcopydb.run("follow", "--dir", workdir_path, env=env(pair))
+    assert "copied at this end position before: they are left as they are" in again.stderr
+    assert pair.target.fetch("SELECT lo_get(105), lo_get(120)") == [(b"Xbject 5", b"object 20")]
     progress = pgcopydb.run("list", "progress", "--dir", workdir_path).stdout
     assert ["Large objects compared", "1200", "0", "1200"] in [
         re.split(r"\s{2,}", line.strip()) for line in progress.splitlines()
@@ -135,6 +141,38 @@ def test_skipped_at_the_end_alone(pgcopydb: Command, pair: DbPair, workdir_path:
     assert run.process.wait(90) == 0, run.log
     assert "1200 large objects, whose changes are not followed: `pgcopydb copy blobs --changed`" in run.log
     assert pair.target.fetch(CONTENT) == before
+
+
+def test_what_the_target_refuses_at_the_end_is_a_warning(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
+    pair.source.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    run = Following(pgcopydb, pair, workdir_path).start()
+    with role_of_source(pair.source, "lo_of_source"):
+        pair.source.execute(CHANGES + "SELECT lo_from_bytea(30, 'theirs'); ALTER LARGE OBJECT 30 OWNER TO lo_of_source")
+        run.set_end()
+        assert run.process.wait(90) == 0, run.log
+        assert "WARN   large object 30: setting owners, grants and comments of large objects" in run.log
+        assert 'role "lo_of_source" does not exist' in run.log
+        assert "1 large objects are not what they are on the source, the first is large object 30" in run.log
+        rows = pair.target.fetch(CONTENT)
+        assert [row[:3] for row in rows] == [row[:3] for row in pair.source.fetch(CONTENT)]
+
+
+def test_a_number_that_somebody_has_taken_is_an_error_at_the_end(
+    pgcopydb: Command, pair: DbPair, workdir_path: Path
+) -> None:
+    pair.source.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    run = Following(pgcopydb, pair, workdir_path).start()
+    pair.source.execute(CHANGES)
+    pair.target.execute("SELECT lo_from_bytea(4000000000, 'mine')")
+    run.set_end()
+    assert run.process.wait(90) == 12, run.log
+    assert "everything is applied, but 1 large objects could not be copied, the first was large object 4000000000" in (
+        run.log
+    )
+    assert pair.target.fetch("SELECT lo_get(4000000000)") == [(b"mine",)]
+    pair.target.execute("SELECT lo_unlink(4000000000)")
+    pgcopydb.run("follow", "--dir", workdir_path, env=env(pair))
+    assert pair.target.fetch(CONTENT) == pair.source.fetch(CONTENT)
 
 
 @pytest.fixture

@@ -178,3 +178,21 @@ def test_an_older_standby_is_not_followed(
         assert "standby older than PostgreSQL 16, which cannot decode changes" in refused.stdout + refused.stderr
     assert target_db.fetch("SELECT FROM pg_replication_origin") == []
     assert target_db.fetch("SELECT to_regnamespace('pgcopydb')") == [(None,)]
+
+
+def test_large_objects_that_have_changed(
+    replicated: Replicated, target_db: Database, pgcopydb: Command, workdir_path: Path
+) -> None:
+    """All workers read under one snapshot of the standby."""
+    primary = replicated.primary
+    primary.execute("SELECT lo_from_bytea(1000 + i, ('object ' || i)::bytea) FROM generate_series(1, 300) AS i")
+    replicated.catch_up()
+    servers = ("--source", replicated.standby.dsn, "--target", target_db.dsn, "--dir", str(workdir_path))
+    pgcopydb.run("clone", *servers)
+    primary.execute(
+        "SELECT lo_put(1100, 0, 'O'), lo_unlink(1200), lo_from_bytea(9, 'new'); COMMENT ON LARGE OBJECT 1003 IS 'said'"
+    )
+    replicated.catch_up()
+    changed = pgcopydb.run("copy", "blobs", "--changed", "--large-objects-jobs", "3", *servers)
+    assert "3 large objects written that were new or had changed, 1 removed" in changed.stderr
+    assert_same_content(replicated.standby.dsn, target_db.dsn)
