@@ -20,7 +20,7 @@ from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.selection import Selection, select
-from pgcopydb.postgres.server import inspect_server
+from pgcopydb.postgres.server import Instance, inspect_server, read_instance
 from pgcopydb.runtime.sizes import pretty_size
 from pgcopydb.runtime.workdir import WorkDir
 
@@ -34,6 +34,8 @@ def check_clone(source: Endpoint, target: Endpoint, workdir: WorkDir, options: C
     with source.connect("preflight") as reader, target.connect("preflight") as writer:
         source_facts = inspect_server(reader, Side.SOURCE)
         target_facts = inspect_server(writer, Side.TARGET)
+        instances = (read_instance(reader, Side.SOURCE), read_instance(writer, Side.TARGET))
+        findings += check_apart(*instances, target_facts.dbname)
         with server_errors(Side.SOURCE, "checking the source"):
             selection = select(reader, options.filters)
             findings += _unmatched(selection)
@@ -45,6 +47,24 @@ def check_clone(source: Endpoint, target: Endpoint, workdir: WorkDir, options: C
             findings += check_following(source, reader, writer, workdir, options.follow, selection)
     order = list(Severity)
     return sorted(findings, key=lambda finding: order.index(finding.severity))
+
+
+def check_apart(source: Instance, target: Instance, database: str) -> Iterator[Finding]:
+    """A copy of a database into itself empties the tables that it is about to read."""
+    if source.is_database_of(target):
+        standby = source.in_recovery or target.in_recovery
+        yield Finding(
+            Severity.ERROR,
+            Side.TARGET,
+            f"database {database}",
+            "source and target are the same database" + (", of a server and its standby" if standby else ""),
+            "name another database, or another server, with --target"
+            + (
+                "; into a server that was made of the source's base backup, copy into a database that was made there"
+                if standby
+                else ""
+            ),
+        )
 
 
 def _unmatched(selection: Selection) -> Iterator[Finding]:

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from pgcopydb.bootstrap.beside import ChangesBeside
 from pgcopydb.bootstrap.findings import Severity
 from pgcopydb.bootstrap.options import EVERY_STEP, CloneOptions
-from pgcopydb.bootstrap.preflight import check_clone
+from pgcopydb.bootstrap.preflight import check_apart, check_clone
 from pgcopydb.bootstrap.run_state import check_identity, end_leftovers, remember_version
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.workers import Failures
 from pgcopydb.postgres.binaries import Tools, choose, discover
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
-from pgcopydb.postgres.server import ServerFacts, inspect_server
+from pgcopydb.postgres.server import Instance, ServerFacts, inspect_server, read_instance
 from pgcopydb.runtime.child import run_child
 from pgcopydb.runtime.errors import BinaryError, PartialFailure, PreflightFailed
 from pgcopydb.runtime.stop import Stop
@@ -60,11 +60,15 @@ def begin_run(
     patience = 0.0 if changes is None else math.inf
     source_end, target_end = Endpoint(source, run_id), Endpoint(target, run_id)
     facts: dict[Side, ServerFacts] = {}
+    instances: dict[Side, Instance] = {}
     for endpoint in (source_end, target_end):
         with replace(endpoint, patience=patience).connect_patiently("begin", stop) as connection:
             facts[endpoint.side] = inspect_server(connection, endpoint.side)
+            instances[endpoint.side] = read_instance(connection, endpoint.side)
             logger.info("%s: %s", endpoint.side.capitalize(), facts[endpoint.side])
             end_leftovers(connection, endpoint, stop)
+    for finding in check_apart(instances[Side.SOURCE], instances[Side.TARGET], facts[Side.TARGET].dbname):
+        raise PreflightFailed(f"{finding.subject}: {finding.message}", hint=finding.fix)
     check_identity(store, facts, options)
     remember_version(store, facts[Side.SOURCE])
     jobs = options.jobs

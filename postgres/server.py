@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import psycopg
+
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
@@ -64,6 +66,47 @@ def inspect_server(connection: Connection, side: Side) -> ServerFacts:
         block_size=row[6],
         tls=connection.pgconn.ssl_in_use,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A running server and one database of it, told from all others. ``system``: none where this role may not ask."""
+
+    system: str | None
+    started: str
+    """Of the postmaster, in microseconds: two that run side by side did not start in the same one."""
+    in_recovery: bool
+    database: int
+
+    def serves_what(self, other: Instance) -> bool:
+        """Whether what is written on one is seen on the other.
+
+        Servers that were made from one base backup have one system identifier, and both are written to: those are
+        not the same. A standby has that of its primary, and that it stands behind another one cannot be told.
+        """
+        if self.system is None or other.system is None:
+            return self.started == other.started
+        same_files = self.started == other.started or self.in_recovery or other.in_recovery
+        return self.system == other.system and same_files
+
+    def is_database_of(self, other: Instance) -> bool:
+        """Whether both are one database."""
+        return self.serves_what(other) and self.database == other.database
+
+
+def read_instance(connection: Connection, side: Side) -> Instance:
+    """Ask the server which one it is."""
+    with server_errors(side, f"asking the {side} which server it is"):
+        row = connection.execute(
+            "SELECT pg_catalog.pg_postmaster_start_time()::text, pg_catalog.pg_is_in_recovery(), oid::bigint"
+            " FROM pg_catalog.pg_database WHERE datname = current_database()"
+        ).fetchone()
+        assert row is not None  # noqa: S101  a session's own database has a row
+        try:
+            found = connection.execute("SELECT system_identifier::text FROM pg_catalog.pg_control_system()").fetchone()
+        except psycopg.errors.InsufficientPrivilege:
+            found = None
+    return Instance(found[0] if found else None, row[0], row[1], row[2])
 
 
 def wal_position(source: Connection, *, with_all_commits: bool = False) -> Lsn:
