@@ -14,6 +14,7 @@ from typing import Final
 
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.runtime.errors import PgcopydbError
+from pgcopydb.runtime.logs import in_this_context
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Activity:
         self._lock = threading.Lock()
         self._tasks: dict[str, Task] = {}
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._tick, name="activity", daemon=True)
+        self._thread = threading.Thread(target=in_this_context(self._tick), name="activity", daemon=True)
 
     def __enter__(self) -> Activity:
         self._write([])

@@ -16,6 +16,7 @@ from typing import Final
 import psycopg
 
 from pgcopydb.bootstrap.activity import Activity
+from pgcopydb.bootstrap.budget import Slots
 from pgcopydb.bootstrap.copy_plan import PartRange
 from pgcopydb.bootstrap.copy_table import CopyJob, CopySession, TableRewritten, copy_part, empty_statement, mark_copied
 from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, Step
@@ -60,6 +61,7 @@ class Refused:
 class Round:
     """One pass over what is not copied: all of it or what the one before was refused; what it leaves to another one."""
 
+    slots: Slots
     again: Sequence[Refused] = ()
     refused: list[Refused] = field(default_factory=list)
     rewritten: list[TableRewritten] | None = None
@@ -118,6 +120,7 @@ def start_copy(
         describe=str,
         failures=failures,
         stop=stop,
+        slots=this.slots,
     )
     for row in store.rows("SELECT oid FROM copied_table WHERE copied IS NULL"):
         # The last part of a split table may have been found committed just now.

@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from pgcopydb.bootstrap.budget import Slots
 from pgcopydb.bootstrap.queries import query
 from pgcopydb.bootstrap.session import SingleSession
 from pgcopydb.bootstrap.store import CatalogStore
@@ -95,7 +96,9 @@ def add_not_valid(store: CatalogStore, target: Connection, wanted: Collection[in
     return errors
 
 
-def validate(store: CatalogStore, target: Endpoint, jobs: int, failures: Failures, stop: Stop) -> None:
+def validate(
+    store: CatalogStore, target: Endpoint, jobs: int, failures: Failures, stop: Stop, slots: Slots | None = None
+) -> None:
     """Validate what was added and is not valid yet, the largest tables first. A row without its other half is a failure
     that names its key."""
     if not store.setting(_ADDED):
@@ -117,6 +120,7 @@ def validate(store: CatalogStore, target: Endpoint, jobs: int, failures: Failure
         describe=str,
         failures=failures,
         stop=stop,
+        slots=slots,
     )
     for key in keys:
         pool.submit(key, cost=key.pages)

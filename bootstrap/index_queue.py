@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import orjson
 
 from pgcopydb.bootstrap.activity import Activity
+from pgcopydb.bootstrap.budget import Slots
 from pgcopydb.bootstrap.options import CloneOptions, Step
 from pgcopydb.bootstrap.placement import DATABASE_DEFAULT, Placement
 from pgcopydb.bootstrap.routes import Routes
@@ -65,6 +66,7 @@ class IndexQueue:
         on_indexed: Callable[[int], None],
         failures: Failures,
         stop: Stop,
+        slots: Slots,
     ) -> None:
         self._store = store
         self._placement = placement
@@ -86,6 +88,7 @@ class IndexQueue:
             describe=str,
             failures=failures,
             stop=stop,
+            slots=slots,
         )
 
     def add_table(self, oid: int) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import orjson
 import psycopg
 
+from pgcopydb.bootstrap.budget import Slots
 from pgcopydb.bootstrap.options import RestoreOptions
 from pgcopydb.bootstrap.queries import query
 from pgcopydb.bootstrap.session import cancel_statement
@@ -95,6 +96,7 @@ def copy_large_objects(
     options: RestoreOptions,
     failures: Failures,
     stop: Stop,
+    slots: Slots | None = None,
 ) -> None:
     """Returns when every batch is done, failed, or a stop is requested; failed ones are in ``failures``."""
     if store.step_done("large_objects"):
@@ -103,7 +105,7 @@ def copy_large_objects(
     started = time.time()
     if batches:
         _refuse_strangers(store, source, target, snapshot, options, stop)
-        _run(store, source, target, snapshot, min(jobs, len(batches)), options, failures, stop, batches)
+        _run(store, source, target, snapshot, min(jobs, len(batches)), options, failures, stop, batches, slots)
     if store.value("SELECT count(*) FROM large_object_batch WHERE state <> 'done'") == 0:
         store.execute(
             "INSERT OR REPLACE INTO step (name, started, finished) VALUES ('large_objects', ?, ?)",
@@ -165,6 +167,7 @@ def _run(
     failures: Failures,
     stop: Stop,
     batches: Sequence[Row],
+    slots: Slots | None,
 ) -> None:
     pool: WorkerPool[LargeObjectSession, BatchJob] = WorkerPool(
         "lo",
@@ -174,6 +177,7 @@ def _run(
         describe=str,
         failures=failures,
         stop=stop,
+        slots=slots,
     )
     for row in batches:
         pool.submit(BatchJob(row["batch"], row["first_oid"], row["last_oid"], row["objects"]), cost=row["objects"])

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from pgcopydb.bootstrap.budget import Slots
 from pgcopydb.bootstrap.queries import query
 from pgcopydb.bootstrap.session import SingleSession
 from pgcopydb.bootstrap.store import CatalogStore
@@ -76,7 +77,9 @@ def _read_stamps(connection: Connection) -> dict[str, str]:
     return {str(oid): f"{stamp} {populated}" for oid, stamp, populated in rows if populated}
 
 
-def refresh_after_rows(store: CatalogStore, target: Endpoint, jobs: int, failures: Failures, stop: Stop) -> None:
+def refresh_after_rows(
+    store: CatalogStore, target: Endpoint, jobs: int, failures: Failures, stop: Stop, slots: Slots | None = None
+) -> None:
     """Refresh, whatever was refreshed before; one that a schema of other origin does not have is passed over."""
     if store.step_done("pre_data") and not store.step_done("post_data"):
         # A view that pg_dump had to cut gets its query in post-data: what reads it is refreshed behind that.
@@ -91,16 +94,18 @@ def refresh_after_rows(store: CatalogStore, target: Endpoint, jobs: int, failure
         store.execute("UPDATE matview SET state = 'pending'")
         store.executemany("UPDATE matview SET state = 'gone' WHERE oid = ?", [(rows[n - 1]["oid"],) for (n,) in found])
         store.execute("DELETE FROM step WHERE name = 'matviews'")
-    refresh_matviews(store, target, jobs, failures, stop)
+    refresh_matviews(store, target, jobs, failures, stop, slots)
 
 
-def refresh_matviews(store: CatalogStore, target: Endpoint, jobs: int, failures: Failures, stop: Stop) -> None:
+def refresh_matviews(
+    store: CatalogStore, target: Endpoint, jobs: int, failures: Failures, stop: Stop, slots: Slots | None = None
+) -> None:
     """Refresh those that hold rows on the source; one that was ``WITH NO DATA`` there stays so."""
     if store.step_done("matviews"):
         return
     started = time.time()
     for row in store.rows("SELECT DISTINCT level FROM matview WHERE populated AND state = 'pending' ORDER BY level"):
-        _refresh_level(store, target, row["level"], jobs, failures, stop)
+        _refresh_level(store, target, row["level"], jobs, failures, stop, slots)
     if store.value("SELECT count(*) FROM matview WHERE populated AND state = 'pending'") == 0:
         store.execute(
             "INSERT OR REPLACE INTO step (name, started, finished) VALUES ('matviews', ?, ?)", (started, time.time())
@@ -110,7 +115,13 @@ def refresh_matviews(store: CatalogStore, target: Endpoint, jobs: int, failures:
 
 
 def _refresh_level(
-    store: CatalogStore, target: Endpoint, level: int, jobs: int, failures: Failures, stop: Stop
+    store: CatalogStore,
+    target: Endpoint,
+    level: int,
+    jobs: int,
+    failures: Failures,
+    stop: Stop,
+    slots: Slots | None,
 ) -> None:
     def work(session: SingleSession, job: RefreshJob) -> None:
         started = time.time()
@@ -136,6 +147,7 @@ def _refresh_level(
         describe=str,
         failures=failures,
         stop=stop,
+        slots=slots,
     )
     for row in pending:
         pool.submit(RefreshJob(row["oid"], Name(row["schema"], row["name"])))

@@ -138,4 +138,6 @@ class CloneOptions:
     restart: bool = False
     not_consistent: bool = False
     snapshot: str | None = None
+    at_once: int = 1
+    """How many databases are copied side by side, each with connections of its own."""
     follow: FollowOptions | None = None

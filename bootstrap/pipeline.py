@@ -16,6 +16,7 @@ from typing import Final
 
 from pgcopydb.bootstrap.activity import Activity
 from pgcopydb.bootstrap.beside import ChangesBeside, tables_read_later
+from pgcopydb.bootstrap.budget import Budget
 from pgcopydb.bootstrap.catalog import fetch_catalog
 from pgcopydb.bootstrap.changed_large_objects import copy_changed
 from pgcopydb.bootstrap.copy_plan import plan_parts
@@ -36,7 +37,7 @@ from pgcopydb.bootstrap.properties import apply_properties
 from pgcopydb.bootstrap.roles import dump_roles, restore_roles
 from pgcopydb.bootstrap.routes import Routes
 from pgcopydb.bootstrap.run import Clone, begin_run, estimate_sizes, preflight, raise_failures
-from pgcopydb.bootstrap.run_state import open_store
+from pgcopydb.bootstrap.run_state import open_store, refuse_all_databases
 from pgcopydb.bootstrap.schema_dump import dump_schema
 from pgcopydb.bootstrap.sequences import reset_sequences
 from pgcopydb.bootstrap.snapshot import HeldSnapshot, ReadUnder
@@ -48,6 +49,7 @@ from pgcopydb.postgres.conninfo import ConnInfo
 from pgcopydb.postgres.session_watch import watched
 from pgcopydb.runtime.errors import PgcopydbError, SourceError, StateError
 from pgcopydb.runtime.failpoint import failpoint
+from pgcopydb.runtime.logs import in_this_context
 from pgcopydb.runtime.stop import Stop, StopMode
 from pgcopydb.runtime.workdir import WorkDir
 
@@ -65,10 +67,12 @@ def run_clone(
     stop: Stop,
     *,
     changes: ChangesBeside | None = None,
+    budget: Budget | None = None,
 ) -> None:
     """Copy one database. Raises ``PartialFailure`` when objects failed, ``Stopped`` on request.
 
-    ``changes``: those of the source are kept beside the copy, and applied behind it.
+    ``changes``: those of the source are kept beside the copy, and applied behind it. ``budget``: is shared with other
+    databases of one run, which has found out already that nothing stands in the way of any.
     """
     workdir.create()
     whole = options.steps == EVERY_STEP
@@ -77,7 +81,8 @@ def run_clone(
         options = replace(options, resume=not options.restart)
     options = replace(options, filters=rules_of_run(workdir, options.filters, resume=options.resume))
     with workdir.lock(), closing(open_store(workdir, options)) as store, ExitStack() as stack:
-        clone = begin_run(source, target, workdir, options, stop, store, changes)
+        refuse_all_databases(store, workdir)
+        clone = begin_run(source, target, workdir, options, stop, store, changes, budget)
         clone = replace(
             clone,
             source=stack.enter_context(watched(clone.source)),
@@ -90,7 +95,7 @@ def run_clone(
             _changed_large_objects(clone)
             raise_failures(clone)
             return
-        preflight(clone)
+        preflight(clone, passed=budget is not None)
         if changes is not None:
             resolve(workdir, clone.source, options.filters)
             clone = replace(clone, options=replace(options, snapshot=changes.begin() or options.snapshot))
@@ -189,7 +194,7 @@ def _vacuum_queue(clone: Clone, routes: Routes, activity: Activity) -> VacuumQue
     return VacuumQueue(
         clone.store,
         clone.target,
-        jobs=clone.options.jobs.tables,
+        slots=clone.budget.vacuum,
         routes=routes,
         activity=activity,
         failures=clone.failures,
@@ -212,6 +217,7 @@ def _index_queue(clone: Clone, routes: Routes, activity: Activity, vacuum: Vacuu
         on_indexed=vacuum.add_table if vacuum is not None else lambda _oid: None,
         failures=clone.failures,
         stop=clone.stop,
+        slots=clone.budget.indexes,
     )
 
 
@@ -224,7 +230,9 @@ def _read_rows(
             Step.EXTENSION_DATA: lambda: _extension_data(clone, held.under),
         }
         futures = [
-            side.submit(_guarded, clone, str(step), act) for step, act in beside.items() if step in clone.options.steps
+            side.submit(in_this_context(_guarded), clone, str(step), act)
+            for step, act in beside.items()
+            if step in clone.options.steps
         ]
         rewritten: Sequence[TableRewritten] = ()
         if Step.TABLE_DATA in clone.options.steps:
@@ -245,7 +253,7 @@ def _read_tables(
     rewritten: list[TableRewritten] = []
     tried: Sequence[Refused] = ()
     while True:
-        this = Round(tried, rewritten=rewritten if again else None, routes=routes)
+        this = Round(clone.budget.tables, tried, rewritten=rewritten if again else None, routes=routes)
         start_copy(
             clone.store,
             clone.source,
@@ -332,6 +340,7 @@ def _large_objects(clone: Clone, snapshot: str) -> None:
         options.restore,
         clone.failures,
         clone.stop,
+        clone.budget.large_objects,
     )
 
 
@@ -362,13 +371,15 @@ def _finish(clone: Clone) -> None:
         _restore_post_data(clone)
         clone.stop.check()
         if clone.changes is None:
-            validate(clone.store, clone.target, clone.options.jobs.restore, clone.failures, clone.stop)
+            jobs = clone.options.jobs.restore
+            validate(clone.store, clone.target, jobs, clone.failures, clone.stop, clone.budget.restore)
             clone.stop.check()
     if Step.PROPERTIES in steps and not clone.options.skip.db_properties:
         apply_properties(clone.store, clone.target, clone.options.restore, clone.stop)
     if Step.MATVIEWS in steps:
         refresh = refresh_matviews if steps == EVERY_STEP or Step.POST_DATA in steps else refresh_after_rows
-        refresh(clone.store, clone.target, clone.options.jobs.tables, clone.failures, clone.stop)
+        jobs = clone.options.jobs.tables
+        refresh(clone.store, clone.target, jobs, clone.failures, clone.stop, clone.budget.matviews)
         clone.stop.check()
 
 
@@ -376,7 +387,8 @@ def _restore_post_data(clone: Clone) -> None:
     """Foreign keys hold between tables that show one moment."""
     later = tables_read_later(clone.store)
     beside = clone.changes if later and not clone.store.step_done("post_data") else None
-    with nullcontext() if beside is None else beside.caught_up(later):
+    slots = clone.budget.restore
+    with nullcontext() if beside is None else beside.caught_up(later), slots.taken(clone.stop, slots.total):
         for problem in restore_post_data(
             clone.store,
             clone.workdir,

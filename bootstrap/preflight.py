@@ -28,8 +28,10 @@ _LITTLE: Final = 100 << 20
 _TOO_LITTLE: Final = 10 << 20
 
 
-def check_clone(source: Endpoint, target: Endpoint, workdir: WorkDir, options: CloneOptions) -> list[Finding]:
-    """Errors first, then warnings, then notes."""
+def check_clone(
+    source: Endpoint, target: Endpoint, workdir: WorkDir, options: CloneOptions, *, to_be_made: bool = False
+) -> list[Finding]:
+    """Errors first, then warnings, then notes. ``to_be_made``: ``target`` is another database of the same server."""
     findings = list(_check_disk(workdir))
     with source.connect("preflight") as reader, target.connect("preflight") as writer:
         source_facts = inspect_server(reader, Side.SOURCE)
@@ -42,9 +44,14 @@ def check_clone(source: Endpoint, target: Endpoint, workdir: WorkDir, options: C
             findings += check_source(reader, source_facts, options, selection)
             needs = read_needs(reader, selection)
         with server_errors(Side.TARGET, "checking the target"):
-            findings += check_target(writer, target_facts, source_facts, needs, options)
+            findings += check_target(writer, target_facts, source_facts, needs, options, to_be_made=to_be_made)
         if options.follow is not None:
             findings += check_following(source, reader, writer, workdir, options.follow, selection)
+    return in_order(findings)
+
+
+def in_order(findings: list[Finding]) -> list[Finding]:
+    """Errors, warnings, notes."""
     order = list(Severity)
     return sorted(findings, key=lambda finding: order.index(finding.severity))
 

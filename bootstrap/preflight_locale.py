@@ -121,7 +121,7 @@ def check_collations(
     }
     for each in needed:
         if each.own:
-            refusal = None if options.restore.skip_collations else _refusal(connection, each)
+            refusal = None if options.restore.skip_collations else refusal_of(connection, each)
             if refusal is None:
                 continue
             message = f"cannot be made here: {refusal}"
@@ -139,7 +139,8 @@ def check_collations(
         )
 
 
-def _refusal(connection: Connection, collation: NeededCollation) -> str | None:
+def refusal_of(connection: Connection, collation: NeededCollation) -> str | None:
+    """What the server says that cannot make a collation like this; nothing of it remains."""
     try:
         with connection.transaction(force_rollback=True):
             connection.execute(f"CREATE SCHEMA {_PROBE}".encode())

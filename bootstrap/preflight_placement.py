@@ -55,9 +55,14 @@ def read_used(source: Connection, selection: Selection, settings: list[tuple[str
 
 
 def check_placement(
-    connection: Connection, facts: ServerFacts, used: UsedTablespaces, options: CloneOptions
+    connection: Connection,
+    facts: ServerFacts,
+    used: UsedTablespaces,
+    options: CloneOptions,
+    *,
+    to_be_made: bool = False,
 ) -> Iterator[Finding]:
-    """Findings about the target's tablespaces."""
+    """Findings about the target's tablespaces. ``to_be_made``: the database is not there yet."""
     if options.restore.no_tablespaces:
         return
     mapped = options.restore.tablespace_map
@@ -78,7 +83,8 @@ def check_placement(
             )
     if not options.skip.db_properties:
         yield from _settings(used, mapped, there)
-    yield from _default(facts, used, mapped, there, default)
+    if not to_be_made:
+        yield from _default(facts, used, mapped, there, default)
 
 
 def _missing(name: str, place: str, held: str, there: list[str]) -> Finding:

@@ -185,14 +185,15 @@ def _large_objects(connection: Connection, user: str) -> Iterator[Finding]:
 def _budget(connection: Connection, options: CloneOptions, tables: int) -> Iterator[Finding]:
     row = connection.execute(query("connection_budget")).fetchone()
     free, locks = row or (0, 0)
-    wanted = options.jobs.tables + options.jobs.large_objects + _OWN_SESSIONS
+    wanted = (options.jobs.tables + options.jobs.large_objects + _OWN_SESSIONS) * options.at_once
     if wanted > free:
         yield Finding(
             Severity.ERROR,
             Side.SOURCE,
             "connections",
             f"the copy opens up to {wanted}, only {free} are free",
-            "lower --table-jobs and --large-objects-jobs, or raise max_connections",
+            f"lower --table-jobs{', --database-jobs' * (options.at_once > 1)} and --large-objects-jobs, or raise"
+            " max_connections",
         )
     if tables > locks:
         yield Finding(

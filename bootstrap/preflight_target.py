@@ -62,9 +62,18 @@ def read_needs(source: Connection, selection: Selection) -> Needs:
 
 
 def check_target(
-    connection: Connection, facts: ServerFacts, source: ServerFacts, needs: Needs, options: CloneOptions
+    connection: Connection,
+    facts: ServerFacts,
+    source: ServerFacts,
+    needs: Needs,
+    options: CloneOptions,
+    *,
+    to_be_made: bool = False,
 ) -> Iterator[Finding]:
-    """Findings about the target; the connection is outside a transaction, and nothing remains of what is tried."""
+    """Findings about the target; the connection is outside a transaction, and nothing remains of what is tried.
+
+    ``to_be_made``: about a database that is not there yet, by what another one of its server says.
+    """
     if facts.version < OLDEST_SOURCE or facts.in_recovery:
         state = "is a standby" if facts.in_recovery else f"PostgreSQL {facts.version_text} is older than 10"
         yield Finding(Severity.ERROR, Side.TARGET, "server", f"cannot be written by this program: {state}")
@@ -77,16 +86,19 @@ def check_target(
             f"PostgreSQL {facts.major} is older than the source's {source.major}: what it does not know fails",
         )
     with connection.transaction(force_rollback=True):
-        yield from _schemas(connection, facts, needs)
+        if not to_be_made:
+            yield from _schemas(connection, facts, needs)
         yield from _roles(connection, facts, needs, options)
         yield from check_extensions(connection, needs.extensions, options.restore)
-        yield from check_placement(connection, facts, needs.tablespaces, options)
-        if needs.settings and not options.skip.db_properties:
-            yield from _settings(connection, facts)
-        yield from _emptiness(connection, needs, options)
+        yield from check_placement(connection, facts, needs.tablespaces, options, to_be_made=to_be_made)
         yield from _budget(connection, options)
-        yield from check_locale(connection, facts.dbname, needs.locale)
-        yield from check_collations(connection, needs.collations, options)
+        if not to_be_made:
+            if needs.settings and not options.skip.db_properties:
+                yield from _settings(connection, facts)
+            yield from _emptiness(connection, needs, options)
+            yield from check_locale(connection, facts.dbname, needs.locale)
+        if not to_be_made or facts.encoding == source.encoding:
+            yield from check_collations(connection, needs.collations, options)
 
 
 def _schemas(connection: Connection, facts: ServerFacts, needs: Needs) -> Iterator[Finding]:
@@ -184,11 +196,13 @@ def _budget(connection: Connection, options: CloneOptions) -> Iterator[Finding]:
     jobs = options.jobs
     vacuum = 0 if options.skip.vacuum else jobs.tables
     wanted = max(jobs.tables + jobs.indexes + vacuum + jobs.large_objects + 1, jobs.restore + 2)
+    wanted = wanted * options.at_once + (options.at_once > 1)
     if wanted > free:
         yield Finding(
             Severity.ERROR,
             Side.TARGET,
             "connections",
             f"the copy opens up to {wanted}, only {free} are free",
-            "lower --table-jobs, --index-jobs and --large-objects-jobs, or raise max_connections",
+            f"lower --table-jobs, --index-jobs{', --database-jobs' * (options.at_once > 1)} and --large-objects-jobs,"
+            " or raise max_connections",
         )

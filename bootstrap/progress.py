@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pgcopydb.bootstrap.store import CatalogStore
@@ -95,6 +96,27 @@ def read_progress(store: CatalogStore) -> Progress:
         workers=workers,
         jobs=store.setting("jobs") or {},
         complete=store.step_done("summary"),
+    )
+
+
+def sum_of(all_of_them: Sequence[Progress], *, complete: bool) -> Progress:
+    """Of databases that are copied in one run."""
+    phases: dict[str, Phase] = {}
+    for phase in (phase for each in all_of_them for phase in each.phases):
+        before = phases.get(phase.name, Phase(phase.name, phase.unit, 0, 0))
+        phases[phase.name] = replace(before, total=before.total + phase.total, done=before.done + phase.done)
+    return Progress(
+        phases=list(phases.values()),
+        tables_total=sum(each.tables_total for each in all_of_them),
+        tables_done=sum(each.tables_done for each in all_of_them),
+        indexes_total=sum(each.indexes_total for each in all_of_them),
+        indexes_done=sum(each.indexes_done for each in all_of_them),
+        bytes_total=sum(each.bytes_total for each in all_of_them),
+        bytes_done=sum(each.bytes_done for each in all_of_them),
+        bytes_in_flight=sum(each.bytes_in_flight for each in all_of_them),
+        workers=[worker for each in all_of_them for worker in each.workers],
+        jobs=next((each.jobs for each in all_of_them), {}),
+        complete=complete,
     )
 
 

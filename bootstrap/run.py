@@ -11,7 +11,8 @@ import math
 from dataclasses import dataclass, replace
 
 from pgcopydb.bootstrap.beside import ChangesBeside
-from pgcopydb.bootstrap.findings import Severity
+from pgcopydb.bootstrap.budget import Budget
+from pgcopydb.bootstrap.findings import Finding, Severity
 from pgcopydb.bootstrap.options import EVERY_STEP, CloneOptions
 from pgcopydb.bootstrap.preflight import check_apart, check_clone
 from pgcopydb.bootstrap.run_state import check_identity, end_leftovers, remember_version
@@ -43,6 +44,7 @@ class Clone:
     options: CloneOptions
     stop: Stop
     failures: Failures
+    budget: Budget
     changes: ChangesBeside | None
 
 
@@ -54,6 +56,7 @@ def begin_run(
     stop: Stop,
     store: CatalogStore,
     changes: ChangesBeside | None,
+    budget: Budget | None,
 ) -> Clone:
     run_id = store.setting("run_id")
     # Who follows changes waits for the servers, at the start as later.
@@ -86,31 +89,38 @@ def begin_run(
         options=options,
         stop=stop,
         failures=Failures(stop, fail_fast=options.fail_fast),
+        budget=budget or Budget.of(jobs),
         changes=changes,
     )
 
 
-def preflight(clone: Clone) -> None:
-    """Only before anything is on the target: later, the target is not empty and the marks say what is left."""
+def preflight(clone: Clone, *, passed: bool = False) -> None:
+    """Only before anything is on the target: later, the target is not empty and the marks say what is left.
+
+    ``passed``: somebody has checked it who copies this database among others.
+    """
     if clone.store.step_done("preflight"):
         return
     with clone.store.step("preflight"):
-        if clone.options.steps != EVERY_STEP:
+        if clone.options.steps != EVERY_STEP or passed:
             return
         findings = check_clone(clone.source, clone.target, clone.workdir, clone.options)
         for finding in findings:
-            level = {Severity.ERROR: logging.ERROR, Severity.WARNING: logging.WARNING}.get(
-                finding.severity, logging.INFO
-            )
-            logger.log(level, "%s: %s", finding.subject, finding.message)
-            if finding.fix:
-                logger.log(level, "fix: %s", finding.fix)
+            log_finding(finding)
         errors = [finding for finding in findings if finding.severity is Severity.ERROR]
         if errors:
             raise PreflightFailed(
                 f"preflight found {len(errors)} problem(s), first: {errors[0].subject}: {errors[0].message}",
                 hint="`pgcopydb check` shows all of them with the statement that mends each; nothing was changed.",
             )
+
+
+def log_finding(finding: Finding) -> None:
+    """In two lines at most, the second with what mends it."""
+    level = {Severity.ERROR: logging.ERROR, Severity.WARNING: logging.WARNING}.get(finding.severity, logging.INFO)
+    logger.log(level, "%s: %s", finding.subject, finding.message)
+    if finding.fix:
+        logger.log(level, "fix: %s", finding.fix)
 
 
 def estimate_sizes(clone: Clone) -> None:
@@ -122,12 +132,16 @@ def estimate_sizes(clone: Clone) -> None:
         logger.warning("The source is a standby: its tables cannot be analyzed, sizes are as old as their statistics")
         return
     vacuumdb = clone.tools.dump.bindir / "vacuumdb"
-    result = run_child(
-        [str(vacuumdb), "--analyze-only", f"--jobs={options.jobs.tables}", "--dbname", clone.source.info.child_dsn()],
-        environment=clone.source.info.child_environment(clone.source.title("vacuumdb")),
-        stop=clone.stop,
-        what="vacuumdb --analyze-only",
-    )
+    with clone.budget.vacuum.taken(clone.stop, clone.budget.vacuum.total):
+        result = run_child(
+            [
+                *(str(vacuumdb), "--analyze-only", f"--jobs={options.jobs.tables}"),
+                *("--dbname", clone.source.info.child_dsn()),
+            ],
+            environment=clone.source.info.child_environment(clone.source.title("vacuumdb")),
+            stop=clone.stop,
+            what="vacuumdb --analyze-only",
+        )
     if result.returncode != 0:
         raise BinaryError(
             f"vacuumdb --analyze-only failed on the source: {'; '.join(result.errors)}",

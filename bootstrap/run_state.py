@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 _LEFTOVER_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.2
+_DATABASES: Final = "databases"
 _SOURCE_VERSION: Final = "source_version"
 _BEGUN: Final = """
 SELECT count(*) FROM copy_part JOIN copied_table ON oid = table_oid WHERE with_rows AND state <> 'pending'
@@ -55,6 +56,30 @@ def open_store(workdir: WorkDir, options: CloneOptions) -> CatalogStore:
     if store.setting("run_id") is None:
         store.set_setting("run_id", secrets.token_hex(4))
     return store
+
+
+def all_databases(store: CatalogStore) -> list[dict[str, Any]] | None:
+    """What a run that copies all databases has noted of each; none of a run that copies one."""
+    found: list[dict[str, Any]] | None = store.setting(_DATABASES)
+    return found
+
+
+def remember_databases(store: CatalogStore, databases: list[dict[str, Any]]) -> None:
+    store.set_setting(_DATABASES, databases)
+
+
+def database_step(name: str) -> str:
+    """The step of a run of all databases that is done when this one is complete."""
+    return f"database {name}"
+
+
+def refuse_all_databases(store: CatalogStore, workdir: WorkDir) -> None:
+    """For what copies one database."""
+    if all_databases(store) is not None:
+        raise StateError(
+            f"the work directory {workdir.top} holds a run of all databases",
+            hint="Go on with it by --all-databases --resume, discard it with --restart, or choose another --dir.",
+        )
 
 
 def _begun(workdir: WorkDir) -> bool:

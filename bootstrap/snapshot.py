@@ -25,6 +25,7 @@ from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.names import quote_literal
 from pgcopydb.runtime.durable import write_atomic
 from pgcopydb.runtime.errors import Kind, PgcopydbError, SourceError, StateError
+from pgcopydb.runtime.logs import in_this_context
 from pgcopydb.runtime.stop import Stop, StopMode
 from pgcopydb.runtime.workdir import WorkDir
 
@@ -86,7 +87,7 @@ class HeldSnapshot:
         assert row is not None  # noqa: S101  a function call returns one row
         self.under = ReadUnder(str(row[0]), content)
         self._release = os.eventfd(0, os.EFD_CLOEXEC)
-        self._thread = threading.Thread(target=self._watch, name="snapshot", daemon=True)
+        self._thread = threading.Thread(target=in_this_context(self._watch), name="snapshot", daemon=True)
         self._thread.start()
 
     def release(self) -> None:

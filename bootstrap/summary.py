@@ -48,6 +48,8 @@ class TableSummary:
     rows: int
     indexes: int
     index_seconds: float
+    database: str = ""
+    """Where a run copies several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +126,7 @@ def summary_json(store: CatalogStore) -> dict[str, Any]:
     )
     return {
         "setup": {"table-jobs": summary.jobs.get("tables"), "index-jobs": summary.jobs.get("indexes")},
-        "steps": [
-            {
-                "label": step.label,
-                "conn": step.connection,
-                "duration": round(step.seconds * 1000),
-                "duration_pretty": pretty_seconds(step.seconds),
-                "concurrency": step.concurrency,
-            }
-            for step in summary.steps
-        ],
+        "steps": steps_json(summary),
         "tables": [
             {
                 "oid": table.oid,
@@ -153,6 +146,19 @@ def summary_json(store: CatalogStore) -> dict[str, Any]:
             for table in summary.tables
         ],
     }
+
+
+def steps_json(summary: Summary) -> list[dict[str, Any]]:
+    return [
+        {
+            "label": step.label,
+            "conn": step.connection,
+            "duration": round(step.seconds * 1000),
+            "duration_pretty": pretty_seconds(step.seconds),
+            "concurrency": step.concurrency,
+        }
+        for step in summary.steps
+    ]
 
 
 def _by_table(store: CatalogStore, sql: str) -> dict[int, list[dict[str, Any]]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pgcopydb.bootstrap.activity import Activity
+from pgcopydb.bootstrap.budget import Slots
 from pgcopydb.bootstrap.routes import Routes
 from pgcopydb.bootstrap.session import SingleSession
 from pgcopydb.bootstrap.store import CatalogStore
@@ -61,7 +62,7 @@ class VacuumQueue:
         store: CatalogStore,
         target: Endpoint,
         *,
-        jobs: int,
+        slots: Slots,
         routes: Routes,
         activity: Activity,
         failures: Failures,
@@ -73,12 +74,13 @@ class VacuumQueue:
         self._activity = activity
         self._pool: WorkerPool[SingleSession, VacuumJob] = WorkerPool(
             "vacuum",
-            jobs,
+            slots.total,
             open_session=lambda role: SingleSession(target.connect_patiently(role, stop)),
             work=self._work,
             describe=str,
             failures=failures,
             stop=stop,
+            slots=slots,
         )
 
     def add_table(self, oid: int) -> None:

@@ -16,7 +16,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
+from pgcopydb.bootstrap.budget import Slots
 from pgcopydb.runtime.errors import Kind, PgcopydbError
+from pgcopydb.runtime.logs import in_this_context
 from pgcopydb.runtime.stop import Stop, StopMode
 
 logger = logging.getLogger(__name__)
@@ -99,7 +101,10 @@ class _Entry(Generic[J]):
 
 
 class WorkerPool(Generic[S, J]):
-    """``size`` threads that run ``work(session, job)``. ``submit`` may be called by other pools' workers."""
+    """``size`` threads that run ``work(session, job)``. ``submit`` may be called by other pools' workers.
+
+    ``slots``: those of all pools that do the same sort of work; each job takes one.
+    """
 
     def __init__(
         self,
@@ -111,7 +116,9 @@ class WorkerPool(Generic[S, J]):
         describe: Callable[[J], str],
         failures: Failures,
         stop: Stop,
+        slots: Slots | None = None,
     ) -> None:
+        self._slots = slots or Slots(size)
         self._open_session = open_session
         self._work = work
         self._describe = describe
@@ -125,7 +132,7 @@ class WorkerPool(Generic[S, J]):
         self._executor = ThreadPoolExecutor(max_workers=size, thread_name_prefix=name)
         self._futures: list[Future[None]] = []
         for number in range(1, size + 1):
-            future = self._executor.submit(self._serve, f"{name}-{number}")
+            future = self._executor.submit(in_this_context(self._serve), f"{name}-{number}")
             future.add_done_callback(self._on_worker_end)
             self._futures.append(future)
 
@@ -205,7 +212,8 @@ class WorkerPool(Generic[S, J]):
         """False when the job failed: what it left of the session is not worth finding out."""
         again: _Entry[J] | None = None
         try:
-            self._work(session, entry.job)
+            with self._slots.taken(self._stop):
+                self._work(session, entry.job)
         except PgcopydbError as error:
             again = self._judge(entry, error)
             return False

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 
 import click
 import typer
 
 from pgcopydb.apply.replay import OnConflict
-from pgcopydb.bootstrap.options import CopyFormat, FollowOptions, ForeignKeys
+from pgcopydb.bootstrap.all_databases import clone_databases
+from pgcopydb.bootstrap.all_reports import summary_of_all
+from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, FollowOptions, ForeignKeys
 from pgcopydb.bootstrap.pipeline import run_clone
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.summary import build_summary
@@ -26,8 +29,10 @@ from pgcopydb.cli.version import program_version
 from pgcopydb.daemon.plugins import PluginChoice
 from pgcopydb.daemon.slot import StreamOptions
 from pgcopydb.daemon.stream import DEFAULT_NAME
+from pgcopydb.postgres.conninfo import ConnInfo
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.stop import stop_on_signals
+from pgcopydb.runtime.workdir import WorkDir
 
 logger = logging.getLogger("pgcopydb.cli")
 
@@ -58,6 +63,9 @@ def clone(
     skip_ext_comments: o.SkipExtComments = False,
     skip_collations: o.SkipCollations = False,
     filters: o.Filters = None,
+    all_databases: o.AllDatabases = False,
+    exclude_database: o.ExcludeDatabase = None,
+    database_jobs: o.DatabaseJobs = 2,
     roles: o.WithRoles = False,
     no_role_passwords: o.NoRolePasswords = False,
     skip_vacuum: o.SkipVacuum = False,
@@ -98,6 +106,9 @@ def clone(
     )
     source_info, target_info = o.servers(source, target)
     workdir = o.workdir_of(directory)
+    if all_databases:
+        _clone_all(source_info, target_info, workdir, settings, exclude_database or ())
+        return
     check_snapshot(click.get_current_context().params, workdir)
     with stop_on_signals() as stop, ExitStack() as stack:
         following = Following.between(
@@ -132,6 +143,16 @@ def clone(
         store = CatalogStore.read(workdir.catalog)
         print_summary(build_summary(store))
         store.close()
+
+
+def _clone_all(
+    source: ConnInfo, target: ConnInfo, workdir: WorkDir, settings: CloneOptions, excluded: Sequence[str]
+) -> None:
+    with stop_on_signals() as stop:
+        with watching(workdir):
+            clone_databases(source, target, workdir, settings, excluded, stop)
+        with closing(CatalogStore.read(workdir.catalog)) as store:
+            print_summary(summary_of_all(store, workdir))
 
 
 def register(app: typer.Typer) -> None:

@@ -26,12 +26,32 @@ def check_options(values: Mapping[str, Any]) -> None:
         raise UsageError(
             f"--use-copy-binary and --copy-format {values['copy_format']} exclude each other", hint="Give one of them."
         )
+    _check_all_databases(values)
     if "follow" in values and not values["follow"] and typed("endpos"):
         raise UsageError(
             "--endpos says nothing without --follow: a copy ends when everything is copied",
             hint="Give both, or leave it out.",
         )
     check_plugin(values)
+
+
+def _check_all_databases(values: Mapping[str, Any]) -> None:
+    if not values.get("all_databases"):
+        for name in ("exclude_database", "database_jobs"):
+            if name in values and typed(name):
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} says nothing without --all-databases", hint="Give both, or leave it out.")
+        return
+    if values.get("follow"):
+        raise UsageError(
+            "--all-databases and --follow exclude each other: a replication slot decodes one database",
+            hint="One `clone --follow` for each, with a --dir and a --slot-name of its own.",
+        )
+    if values.get("snapshot") is not None:
+        raise UsageError(
+            "--all-databases and --snapshot exclude each other: a snapshot is one of one database",
+            hint="Leave it out (PGCOPYDB_SNAPSHOT too): each database is read under a snapshot of its own.",
+        )
 
 
 def check_plugin(values: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pgcopydb.bootstrap.all_reports import AllProgress, is_of_all
 from pgcopydb.bootstrap.progress import Phase, Progress, read_progress
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.runtime.errors import PgcopydbError
@@ -107,13 +108,27 @@ def watching(workdir: WorkDir) -> Iterator[None]:
         thread.join()
 
 
-def _open(workdir: WorkDir) -> CatalogStore | None:
-    return CatalogStore.read(workdir.catalog) if workdir.exists() else None
+class _Reader:
+    """Of one database or of all, as the catalog of the work directory is."""
+
+    def __init__(self, workdir: WorkDir) -> None:
+        self._workdir = workdir
+        self._all = AllProgress(workdir)
+        self._store: CatalogStore | None = None
+
+    def read(self) -> Progress | None:
+        if self._store is None and self._workdir.exists():
+            self._store = CatalogStore.read(self._workdir.catalog)
+        return None if self._store is None else _read(self._store, self._all)
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
 
 
-def _read(store: CatalogStore) -> Progress | None:
+def _read(store: CatalogStore, all_of_them: AllProgress) -> Progress | None:
     try:
-        return read_progress(store)
+        return all_of_them.total(store) if is_of_all(store) else read_progress(store)
     except PgcopydbError as error:
         # The tables are being laid out, or the disk is full: the run itself says so.
         logger.debug("no progress to show: %s", error)
@@ -123,30 +138,26 @@ def _read(store: CatalogStore) -> Progress | None:
 def _watch_lines(workdir: WorkDir, end: threading.Event) -> None:
     pause = _FIRST_LINE_SECONDS
     rate = Rate()
-    store: CatalogStore | None = None
+    reader = _Reader(workdir)
     while not end.wait(pause):
-        store = store or _open(workdir)
-        progress = _read(store) if store else None
+        progress = reader.read()
         if progress is not None and progress.tables_total and not progress.complete:
             speed = rate.update(progress.bytes_done + progress.bytes_in_flight, time.monotonic())
             logger.info("%s", progress_line(progress, speed))
             pause = min(_LAST_LINE_SECONDS, pause * 1.5)
-    if store:
-        store.close()
+    reader.close()
 
 
 def _watch_live(workdir: WorkDir, end: threading.Event) -> None:
     begun = time.monotonic()
     rate = Rate()
-    store: CatalogStore | None = None
+    reader = _Reader(workdir)
     console = Console(file=sys.stderr)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while not end.wait(_LIVE_SECONDS):
-            store = store or _open(workdir)
-            progress = _read(store) if store else None
+            progress = reader.read()
             if progress is not None and progress.tables_total:
                 now = time.monotonic()
                 speed = rate.update(progress.bytes_done + progress.bytes_in_flight, now)
                 live.update(render(progress, speed, now - begun), refresh=True)
-    if store:
-        store.close()
+    reader.close()

@@ -12,6 +12,13 @@ import orjson
 import typer
 
 from pgcopydb.bootstrap import listing
+from pgcopydb.bootstrap.all_reports import (
+    AllProgress,
+    is_of_all,
+    progress_of_all_json,
+    summary_of_all,
+    summary_of_all_json,
+)
 from pgcopydb.bootstrap.catalog import fetch_catalog
 from pgcopydb.bootstrap.copy_plan import plan_parts
 from pgcopydb.bootstrap.filtering import dependents
@@ -22,7 +29,7 @@ from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.summary import build_summary, summary_json
 from pgcopydb.cli import options as o
 from pgcopydb.cli.groups import command_group
-from pgcopydb.cli.tables import new_console, new_table, print_progress, print_summary
+from pgcopydb.cli.tables import new_console, new_table, print_progress, print_progress_of_all, print_summary
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
@@ -383,15 +390,22 @@ def progress(
 ) -> None:
     """Show how far the run of a work directory is; it may be going on in another process."""
     o.begin_logging(verbose, notice, debug, trace, quiet)
-    store = CatalogStore.read(o.workdir_of(directory).catalog)
-    if json:
-        shown: dict[str, Any] = summary_json(store) if summary else progress_json(store)
-        typer.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
-    elif summary:
-        print_summary(build_summary(store))
-    else:
-        print_progress(read_progress(store))
-    store.close()
+    workdir = o.workdir_of(directory)
+    with closing(CatalogStore.read(workdir.catalog)) as store:
+        of_all = is_of_all(store)
+        if json and of_all:
+            shown = summary_of_all_json(store, workdir) if summary else progress_of_all_json(store, workdir)
+            typer.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
+        elif json:
+            shown = summary_json(store) if summary else progress_json(store)
+            typer.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
+        elif summary:
+            print_summary(summary_of_all(store, workdir) if of_all else build_summary(store))
+        elif of_all:
+            reader = AllProgress(workdir)
+            print_progress_of_all(reader.databases(store), reader.total(store))
+        else:
+            print_progress(read_progress(store))
 
 
 def register(app: typer.Typer) -> None:

@@ -337,6 +337,35 @@ NoRolePasswords = Annotated[
         rich_help_panel=_WHAT,
     ),
 ]
+AllDatabases = Annotated[
+    bool,
+    typer.Option(
+        "--all-databases",
+        help="Copy every database of the source's server that allows connections and is no template, each into the one "
+        "of its name, which is made where it is missing.",
+        rich_help_panel=_WHAT,
+    ),
+]
+ExcludeDatabase = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--exclude-database",
+        help="With --all-databases: not this one; may be given several times.",
+        rich_help_panel=_WHAT,
+        metavar="NAME",
+    ),
+]
+DatabaseJobs = Annotated[
+    int,
+    typer.Option(
+        "--database-jobs",
+        envvar="PGCOPYDB_DATABASE_JOBS",
+        parser=_JOBS,
+        help="With --all-databases: databases copied at once, the largest first. They share the other workers.",
+        rich_help_panel=_WORKERS,
+        metavar="N",
+    ),
+]
 SkipCollations = Annotated[
     bool, typer.Option("--skip-collations", "-l", help="Leave out collations.", rich_help_panel=_WHAT)
 ]

@@ -43,6 +43,7 @@ def clone_options(values: Mapping[str, Any]) -> CloneOptions:
         restart=get("restart", False),
         not_consistent=get("not_consistent", False),
         snapshot=get("snapshot"),
+        at_once=get("database_jobs", 1) if get("all_databases") else 1,
     )
 
 

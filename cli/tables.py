@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pgcopydb.bootstrap.all_reports import DatabaseProgress
 from pgcopydb.bootstrap.compare import Checksum, DataComparison
 from pgcopydb.bootstrap.compare_schema import SchemaComparison
 from pgcopydb.bootstrap.findings import Finding
@@ -35,7 +37,9 @@ def new_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 def print_summary(summary: Summary) -> None:
     """What each table and each step took; the largest tables when there are many."""
     console = new_console()
+    several = any(table.database for table in summary.tables)
     tables = new_table(
+        *(["Database"] if several else []),
         "OID",
         "Schema",
         "Name",
@@ -48,6 +52,7 @@ def print_summary(summary: Summary) -> None:
     )
     for table in summary.tables[:_MOST_TABLES]:
         tables.add_row(
+            *([table.database] if several else []),
             str(table.oid),
             table.schema,
             table.name,
@@ -87,6 +92,27 @@ def print_progress(progress: Progress) -> None:
         if phase.unit == "objects":
             doing = comparing if phase.name == COMPARED else 0
             table.add_row(phase.name.capitalize(), str(phase.total), str(doing), str(phase.done))
+    new_console().print(table)
+
+
+def print_progress_of_all(databases: Sequence[DatabaseProgress], total: Progress) -> None:
+    """The same for each database of a run, and for all of them."""
+    print_progress(total)
+    right = ("Size", "Tables", "Tables Done", "Indexes", "Indexes Done", "Bytes", "Bytes Done")
+    table = new_table("Database", "State", *right, right=right)
+    for each in databases:
+        found = each.progress
+        counts = ("",) * 6
+        if found is not None:
+            counts = (
+                str(found.tables_total),
+                str(found.tables_done),
+                str(found.indexes_total),
+                str(found.indexes_done),
+                pretty_size(found.bytes_total),
+                pretty_size(found.bytes_done),
+            )
+        table.add_row(each.name, each.state, "" if each.bytes is None else pretty_size(each.bytes), *counts)
     new_console().print(table)
 
 

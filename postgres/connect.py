@@ -23,7 +23,7 @@ from psycopg import pq
 from pgcopydb.postgres.classify import hint_for, server_errors
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.runtime.errors import ConfigError, Kind, PgcopydbError
-from pgcopydb.runtime.logs import NOTICE
+from pgcopydb.runtime.logs import NOTICE, in_this_context
 from pgcopydb.runtime.retry import RECONNECT_SECONDS, is_transient, retry
 from pgcopydb.runtime.stop import Stop
 
@@ -148,7 +148,7 @@ def unless_stopped(connect: Callable[[], S], stop: Stop) -> S:
             future.set_exception(exc)
         over.set()
 
-    threading.Thread(target=run, name="login", daemon=True).start()
+    threading.Thread(target=in_this_context(run), name="login", daemon=True).start()
     with stop.on_fast_stop(over.set):
         over.wait()
     if not future.done():

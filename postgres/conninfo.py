@@ -94,6 +94,10 @@ class ConnInfo:
         added = [f"-c {name}={_for_options(value)}" for name, value in settings.items()]
         return replace(self, params={**self.params, "options": " ".join([given, *added]).strip()})
 
+    def of_database(self, name: str) -> ConnInfo:
+        """The same server, another database of it."""
+        return replace(self, params={**self.params, "dbname": name})
+
     def text(self) -> str:
         """The whole string as it was given, for the environment of a process of this program: secrets included."""
         return make_conninfo("", **self.params)

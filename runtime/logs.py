@@ -10,11 +10,14 @@ import logging
 import logging.handlers
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, ParamSpec, TextIO, TypeVar
 
 import orjson
 
@@ -36,6 +39,10 @@ _SEVERITY: Final = {
 }
 STAGE_VARIABLE: Final = "PGCOPYDB_STAGE"
 """Set for a process that was started by another one of this program, whose log file it continues."""
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_about: ContextVar[str] = ContextVar("about", default="")
 _VERBOSITY: Final = (logging.INFO, NOTICE, SQL, logging.DEBUG, TRACE)
 _COLOURS: Final = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[35m"}
 
@@ -79,6 +86,21 @@ def settings_from(environment: Mapping[str, str], level: int) -> LogSettings:
     )
 
 
+@contextmanager
+def speaking_of(subject: str) -> Iterator[None]:
+    """Log lines of the block begin with the subject: of this thread, and of others by ``in_this_context``."""
+    token = _about.set(f"{subject}: ")
+    try:
+        yield
+    finally:
+        _about.reset(token)
+
+
+def in_this_context(act: Callable[P, T]) -> Callable[P, T]:
+    """For one thread that is about to be started: its log lines speak of what the caller's do."""
+    return partial(copy_context().run, act)
+
+
 class _Text(logging.Formatter):
     def __init__(self, time_format: str, *, place: bool, colour: bool) -> None:
         super().__init__()
@@ -90,7 +112,7 @@ class _Text(logging.Formatter):
         moment = time.strftime(self._time_format, time.localtime(record.created))
         severity = _severity(record)[1]
         place = f" {record.filename}:{record.lineno}" if self._place else ""
-        line = f"{moment}.{record.msecs:03.0f} {record.process} {severity:<6}{place} {record.getMessage()}"
+        line = f"{moment}.{record.msecs:03.0f} {record.process} {severity:<6}{place} {_message(record)}"
         if record.exc_info:
             line = f"{line}\n{self.formatException(record.exc_info)}"
         colour = _COLOURS.get(record.levelno) if self._colour else None
@@ -108,11 +130,15 @@ class _Json(logging.Formatter):
             "error_severity": severity,
             "file_name": record.filename,
             "file_line_num": record.lineno,
-            "message": record.getMessage(),
+            "message": _message(record),
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return orjson.dumps(line).decode()
+
+
+def _message(record: logging.LogRecord) -> str:
+    return f"{_about.get()}{record.getMessage()}"
 
 
 def _severity(record: logging.LogRecord) -> tuple[int, str]:

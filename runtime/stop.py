@@ -38,6 +38,7 @@ class Stop:
         self._mode = StopMode.RUN
         self._listeners: dict[int, Callable[[], None]] = {}
         self._next_listener = 0
+        self._parts: list[Stop] = []
         self._descriptor = -1
         self._hung_up = False
 
@@ -64,7 +65,10 @@ class Stop:
             if self._descriptor >= 0:
                 os.eventfd_write(self._descriptor, 1)
             listeners = list(self._listeners.values()) if mode is StopMode.FAST else []
+            parts = list(self._parts)
         self._requested.set()
+        for part in parts:
+            part.request(mode)
         # Side by side: one that waits for a server that is gone must not hold up the others.
         for listener in listeners:
             threading.Thread(target=listener, daemon=True).start()
@@ -85,6 +89,20 @@ class Stop:
         """Raise ``Stopped`` when a stop is requested."""
         if self._mode is not StopMode.RUN:
             raise Stopped("stopped on request before the work was complete", hint="Continue with --resume.")
+
+    @contextmanager
+    def part(self) -> Iterator[Stop]:
+        """A stop for a part of the work: it is requested with this one, and may be requested alone."""
+        part = Stop()
+        with self._lock:
+            self._parts.append(part)
+            mode = self._mode
+        part.request(mode)
+        try:
+            yield part
+        finally:
+            with self._lock:
+                self._parts.remove(part)
 
     @contextmanager
     def on_fast_stop(self, listener: Callable[[], None]) -> Iterator[None]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from pgcopydb.runtime.durable import disk_errors
 from pgcopydb.runtime.errors import StateError
@@ -51,6 +52,11 @@ class WorkDir:
     @property
     def roles_sql(self) -> Path:
         return self.top / "schema" / "roles.sql"
+
+    def database(self, name: str) -> WorkDir:
+        """The work directory of one of the databases that a run copies; any name gives the name of a folder."""
+        folder = quote(name, safe=" ")
+        return WorkDir(self.top / "db" / (f"%2E{folder[1:]}" if folder.startswith(".") else folder))
 
     def restore_list(self, section: str) -> Path:
         """What pg_restore is told to restore of one section, e.g. ``pre-data.list``."""
@@ -129,6 +135,7 @@ class WorkDir:
         """Forget an earlier run: what a clone writes here, not the snapshot that another command may hold."""
         with disk_errors(self.top, "clearing the work directory"):
             shutil.rmtree(self.top / "schema", ignore_errors=True)
+            shutil.rmtree(self.top / "db", ignore_errors=True)
             self.summary.unlink(missing_ok=True)
             self.filters.unlink(missing_ok=True)
 

@@ -78,13 +78,12 @@ def test_a_server_that_was_made_of_a_base_backup_is_another_one(
     primary: Cluster, pgcopydb: Command, workdir_path: Path
 ) -> None:
     """Its databases have the numbers and the system identifier of the source's."""
-    with fresh_database(primary, "copied") as database:
-        with Cluster.of_major(15, primary=primary) as cluster:
-            copy = Database(cluster, database.name)
-            copy.execute("SELECT pg_promote()")
-            database.execute(ROWS)
-            pgcopydb.run("clone", "--source", database.dsn, "--target", copy.dsn, "--dir", workdir_path)
-            assert_same_content(database.dsn, copy.dsn)
+    with fresh_database(primary, "copied") as database, Cluster.of_major(15, primary=primary) as cluster:
+        copy = Database(cluster, database.name)
+        copy.execute("SELECT pg_promote()")
+        database.execute(ROWS)
+        pgcopydb.run("clone", "--source", database.dsn, "--target", copy.dsn, "--dir", workdir_path)
+        assert_same_content(database.dsn, copy.dsn)
 
 
 def test_another_database_of_the_server_is_no_matter(
