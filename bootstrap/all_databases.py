@@ -188,6 +188,7 @@ def _copy_one(run: _Run, name: str, made: SourceDatabase | None) -> None:
             _clone(run, name, made, stop)
         failpoint("databases.after_mark")
     except Stopped as stopped:
+        # Its own errors end a part otherwise: this one was told to.
         logger.debug("%s: %s", name, stopped)
     except PgcopydbError as error:
         run.failures.add(f"database {name}", error)
@@ -225,3 +226,5 @@ def _raise_failures(run: _Run, names: Sequence[str]) -> None:
             causes=[failure.error for failure in failures],
         )
     run.stop.check()
+    if incomplete:
+        raise StateError(f"{len(incomplete)} databases are not complete, and nothing says why: {incomplete[0]}")

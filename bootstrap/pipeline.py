@@ -47,7 +47,7 @@ from pgcopydb.bootstrap.target_tables import route_tables
 from pgcopydb.bootstrap.vacuum import VacuumQueue
 from pgcopydb.postgres.conninfo import ConnInfo
 from pgcopydb.postgres.session_watch import watched
-from pgcopydb.runtime.errors import PgcopydbError, SourceError, StateError
+from pgcopydb.runtime.errors import PgcopydbError, SourceError, StateError, Stopped
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.logs import in_this_context
 from pgcopydb.runtime.stop import Stop, StopMode
@@ -99,7 +99,7 @@ def run_clone(
         if changes is not None:
             resolve(workdir, clone.source, options.filters)
             clone = replace(clone, options=replace(options, snapshot=changes.begin() or options.snapshot))
-        with Activity(store) as activity, _ending_workers(stop):
+        with Activity(store) as activity, _telling_why(clone), _ending_workers(stop):
             _copy_everything(clone, activity)
             raise_failures(clone)
             _finish(clone)
@@ -116,6 +116,17 @@ def _ending_workers(stop: Stop) -> Iterator[None]:
         yield
     except BaseException:
         stop.request(StopMode.FAST)
+        raise
+
+
+@contextmanager
+def _telling_why(clone: Clone) -> Iterator[None]:
+    """A stop that this run requested because of an error ends with that error."""
+    try:
+        yield
+    except Stopped:
+        if clone.failures.ended_by is not None:
+            raise_failures(clone)
         raise
 
 

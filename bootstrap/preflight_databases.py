@@ -155,7 +155,8 @@ def _roles(
 ) -> Iterator[Finding]:
     if options.roles is not Roles.NO:
         return
-    named = [] if options.restore.no_acl else [row[0] for row in database.grants or () if row[0] is not None]
+    grants = () if options.restore.no_acl else database.grants or ()
+    named = [row[0] for row in grants if row[0] not in {None, database.owner}]
     owner = [] if options.restore.no_owner else [database.owner]
     wanted = [*dict.fromkeys([*owner, *named])]
     rows = writer.execute("SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", (wanted,)).fetchall()

@@ -30,8 +30,8 @@ ELSEWHERE = {
     "foreign_keys.after_validate",
     "large_objects.after_remember",
 }
-# Of a copy without changes; the others are walked where changes are followed.
-WALKED = sorted(name for name in NAMES - ELSEWHERE if not name.startswith((*GROUPS, "cleanup.")))
+# Of a copy of one database without changes; the others are walked where changes are followed, or all databases copied.
+WALKED = sorted(name for name in NAMES - ELSEWHERE if not name.startswith((*GROUPS, "cleanup.", "databases.")))
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
-"""``clone --all-databases``: every database of a server arrives as it would alone, and those that are made as they were."""
+"""``clone --all-databases``: every database of a server arrives as it would alone, and one that is made as it was."""
 
 from __future__ import annotations
 
+import os
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import orjson
 import pytest
 
 from demo.clusters import Cluster
+from pgcopydb.runtime.workdir import WorkDir
 from tests.content import assert_same_content, assert_same_schema
 from tests.fix_command import Command
 from tests.fix_servers import Database
@@ -122,3 +127,176 @@ def test_every_database_arrives(two: Two, pgcopydb: Command, workdir_path: Path)
     assert "Database" in done.stdout
     summary = orjson.loads((workdir_path / "summary.json").read_bytes())
     assert {each["name"] for each in summary["databases"]} == set(two.names)
+
+
+def test_jobs_are_those_of_the_whole_run(two: Two, pgcopydb: Command, workdir_path: Path) -> None:
+    """With one of each nothing overlaps, whichever databases are copied side by side."""
+    jobs = ("--table-jobs", "1", "--index-jobs", "1", "--large-objects-jobs", "1", "--database-jobs", "4")
+    clone(pgcopydb, two, workdir_path, *jobs)
+    two.assert_complete()
+    for table in ("copy_part", "built_index"):
+        spans = sorted(span for name in two.names for span in spans_of(WorkDir(workdir_path).database(name), table))
+        assert len(spans) > 1
+        assert [one for one, other in pairwise(spans) if one[1] > other[0]] == [], table
+    top = spans_of(WorkDir(workdir_path), "step", "name LIKE 'database %'")
+    assert [one for one, other in pairwise(sorted(top)) if one[1] > other[0]] != [], "databases went one by one"
+
+
+def spans_of(workdir: WorkDir, table: str, which: str = "true") -> list[tuple[float, float]]:
+    with closing(sqlite3.connect(f"{workdir.catalog.as_uri()}?mode=ro", uri=True)) as store:
+        return store.execute(f"SELECT started, finished FROM {table} WHERE {which}").fetchall()
+
+
+def test_what_is_excluded_is_left_alone(two: Two, pgcopydb: Command, workdir_path: Path) -> None:
+    excluded = ("--exclude-database", "postgres", "--exclude-database", "latin", "--exclude-database", "shpo")
+    done = clone(pgcopydb, two, workdir_path, *excluded)
+    assert two.on_target() == {"postgres", "shop", ODD}
+    two.assert_complete("shop", ODD)
+    assert Database(two.target, "postgres").fetch("SELECT to_regclass('kept')") == [(None,)]
+    assert "the source has no database shpo" in done.stderr
+    assert "the nearest names are shop" in done.stderr
+    again = clone(pgcopydb, two, workdir_path, "--resume")
+    assert "nothing is left to do" in again.stderr
+    other = clone(pgcopydb, two, workdir_path, "--resume", "--exclude-database", "shop", check=False)
+    assert other.returncode == 3
+    assert "--exclude-database" in other.stderr
+
+
+def test_all_that_is_in_the_way_is_said_at_once_and_nothing_is_made(
+    two: Two, pgcopydb: Command, workdir_path: Path
+) -> None:
+    two.pair("postgres")[1].execute("CREATE TABLE kept (i int); ALTER ROLE shop_owner RENAME TO somebody_else")
+    try:
+        refused = clone(pgcopydb, two, workdir_path, check=False)
+        with_roles = clone(pgcopydb, two, workdir_path, "--roles", "--no-role-passwords", check=False)
+        mended = clone(pgcopydb, two, workdir_path, "--no-owner", "--no-acl", "--drop-if-exists")
+    finally:
+        two.pair("postgres")[1].execute("ALTER ROLE somebody_else RENAME TO shop_owner")
+    assert refused.returncode == with_roles.returncode == 4
+    said = " ".join(errors_of(refused.stderr))
+    assert "postgres: not empty: 1 of the tables exist already: public.kept" in said
+    assert "shop: role shop_owner: " in said
+    assert "shop: role shop_owner: " not in with_roles.stderr
+    assert "Creating the database" not in refused.stderr + with_roles.stderr
+    assert "All 4 databases are complete" in mended.stderr
+
+
+def test_a_role_that_may_not_create_databases(two: Two, pgcopydb: Command, workdir_path: Path) -> None:
+    anybody = Database(two.target, "postgres")
+    anybody.execute("CREATE ROLE mover LOGIN; GRANT CREATE ON DATABASE postgres TO mover")
+    anybody.execute("GRANT CREATE ON SCHEMA public TO mover; GRANT shop_owner, guest TO mover")
+    try:
+        two_ends = ("--source", two.source.dsn(), "--target", two.target.dsn(user="mover"), "--dir", workdir_path)
+        options = ("--no-owner", "--no-acl", "--no-comments", "--skip-extensions")
+        refused = pgcopydb.run("clone", "--all-databases", *two_ends, *options, check=False)
+        assert refused.returncode == 4
+        assert "role mover: may not create databases" in refused.stderr
+        assert 'ALTER ROLE "mover" CREATEDB;' in refused.stderr
+        assert two.on_target() == {"postgres"}
+        anybody.execute("ALTER ROLE mover CREATEDB")
+        pgcopydb.run("clone", "--all-databases", *two_ends, *options)
+        for name in two.names:
+            source, target = two.pair(name)
+            assert target.fetch("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == source.fetch(
+                "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+            )
+    finally:
+        anybody.execute("DROP TABLE IF EXISTS kept")
+        for name in two.on_target() - {"postgres"}:
+            two.target.drop_database(name)
+        anybody.execute("DROP OWNED BY mover; DROP ROLE mover")
+
+
+def test_one_that_fails_does_not_keep_the_others(two: Two, pgcopydb: Command, workdir_path: Path) -> None:
+    source, target = two.pair("shop")
+    orphan = "SET session_replication_role = replica; INSERT INTO lines VALUES (9999, 987654321)"
+    source.execute(orphan)
+    try:
+        failed = clone(pgcopydb, two, workdir_path, check=False)
+        assert failed.returncode not in {0, 4}
+        assert "1 of 4 databases are not complete: shop" in failed.stderr
+        two.assert_complete("postgres", "latin", ODD)
+        shown = orjson.loads(pgcopydb.run("list", "progress", "--dir", workdir_path, "--json").stdout)
+        assert {each["name"]: each["state"] for each in shown["databases"]}["shop"] == "begun"
+        assert not shown["complete"]
+        before = two.pair(ODD)[1].fetch("SELECT xmin::text, ctid::text FROM t ORDER BY 2")
+    finally:
+        source.execute("DELETE FROM lines WHERE id = 9999")
+    target.execute("DELETE FROM lines WHERE id = 9999; REFRESH MATERIALIZED VIEW totals")
+    clone(pgcopydb, two, workdir_path, "--resume")
+    two.assert_complete()
+    assert two.pair(ODD)[1].fetch("SELECT xmin::text, ctid::text FROM t ORDER BY 2") == before
+
+
+def test_one_that_fails_ends_all_with_fail_fast(two: Two, pgcopydb: Command, workdir_path: Path) -> None:
+    """The largest is the first, and the only one."""
+    source, _ = two.pair("shop")
+    source.execute("SET session_replication_role = replica; INSERT INTO lines VALUES (9999, 987654321)")
+    try:
+        failed = clone(pgcopydb, two, workdir_path, "--fail-fast", "--database-jobs", "1", check=False)
+    finally:
+        source.execute("DELETE FROM lines WHERE id = 9999")
+    assert "4 of 4 databases are not complete" in failed.stderr
+    assert "ended early because of database shop" in failed.stderr
+    assert two.on_target() == {"postgres", "shop"}
+
+
+def test_a_stop_ends_all_and_resume_goes_on(two: Two, pgcopydb: Command, workdir_path: Path) -> None:
+    arguments = ("clone", "--all-databases", *two.servers(), "--dir", str(workdir_path))
+    running = pgcopydb.start(*arguments, env={"PGCOPYDB_FAILPOINTS": "index.after_mark=stop"})
+    os.waitid(os.P_PID, running.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    shown = orjson.loads(pgcopydb.run("list", "progress", "--dir", workdir_path, "--json").stdout)
+    assert "begun" in {each["state"] for each in shown["databases"]}
+    assert "begun" in pgcopydb.run("list", "progress", "--dir", workdir_path).stdout
+    running.send_signal(signal.SIGTERM)
+    running.send_signal(signal.SIGCONT)
+    assert running.wait(60) == 12
+    assert "stopped on request" in pgcopydb.log_of(running)
+    pgcopydb.run(*arguments, "--resume", "--not-consistent")
+    two.assert_complete()
+
+
+def test_restart_begins_all_again(two: Two, pgcopydb: Command, workdir_path: Path) -> None:
+    clone(pgcopydb, two, workdir_path)
+    refused = clone(pgcopydb, two, workdir_path, check=False)
+    assert refused.returncode == 3
+    clone(pgcopydb, two, workdir_path, "--restart", "--drop-if-exists")
+    two.assert_complete()
+
+
+def test_work_directories_of_one_and_of_all_are_told_apart(two: Two, pgcopydb: Command, workdir_path: Path) -> None:
+    source, target = two.pair("postgres")
+    one = ("clone", "--source", source.dsn, "--target", target.dsn, "--dir", str(workdir_path))
+    pgcopydb.run(*one)
+    refused = clone(pgcopydb, two, workdir_path, "--resume", check=False)
+    assert (refused.returncode, "holds a run of one database" in refused.stderr) == (3, True)
+    clone(pgcopydb, two, workdir_path, "--restart", "--drop-if-exists")
+    for command in (one, ("copy", "table-data", *one[1:])):
+        refused = pgcopydb.run(*command, *(["--resume"] if command is one else []), check=False)
+        assert (refused.returncode, "holds a run of all databases" in refused.stderr) == (3, True), refused.stderr
+
+
+def test_the_same_server_twice(two: Two, pgcopydb: Command, workdir_path: Path) -> None:
+    servers = ("--source", two.source.dsn(), "--target", two.source.dsn("shop", host=str(two.source.socket_dir)))
+    refused = pgcopydb.run("clone", "--all-databases", *servers, "--dir", workdir_path, check=False)
+    assert refused.returncode == 4
+    assert "source and target are the same server" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--all-databases", "--follow"), "a replication slot decodes one database"),
+        (("--all-databases", "--follow", "--endpos", "0/1"), "a replication slot decodes one database"),
+        (("--all-databases", "--endpos", "0/1"), "--endpos says nothing without --follow"),
+        (("--all-databases", "--snapshot", "1-2-3"), "a snapshot is one of one database"),
+        (("--exclude-database", "a"), "--exclude-database says nothing without --all-databases"),
+        (("--database-jobs", "3"), "--database-jobs says nothing without --all-databases"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_does_not_go_together(arguments: tuple[str, ...], words: str, pgcopydb: Command) -> None:
+    done = pgcopydb.run("clone", "--source", "dbname=a", "--target", "dbname=b", *arguments, check=False)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "hint: " in done.stderr
