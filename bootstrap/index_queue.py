@@ -50,6 +50,15 @@ class IndexJob:
         return f"index {self.index}" if self.index else f"constraints of table {self.table}"
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What indexes are built on: settings of the sessions, where everything goes, which tables take which rows."""
+
+    settings: dict[str, str]
+    placement: Placement
+    routes: Routes
+
+
 class IndexQueue:
     """Fed with tables by ``add_table`` from any thread; ``drain`` waits for the last one."""
 
@@ -59,9 +68,7 @@ class IndexQueue:
         target: Endpoint,
         *,
         options: CloneOptions,
-        settings: dict[str, str],
-        placement: Placement,
-        routes: Routes,
+        ground: Ground,
         activity: Activity,
         on_indexed: Callable[[int], None],
         failures: Failures,
@@ -69,8 +76,8 @@ class IndexQueue:
         slots: Slots,
     ) -> None:
         self._store = store
-        self._placement = placement
-        self._routes = routes
+        self._placement = placement = ground.placement
+        self._routes = ground.routes
         self._resumed = options.resume
         self._steps = options.steps
         self._activity = activity
@@ -79,7 +86,7 @@ class IndexQueue:
         self._indexes_left: dict[int, int] = {}
         self._begun: set[int] = set()
         # What says nothing is where the database is, whatever a setting of the role or of the server says.
-        session = {**settings, "default_tablespace": DATABASE_DEFAULT} if placement.wanted else settings
+        session = {**ground.settings, "default_tablespace": DATABASE_DEFAULT} if placement.wanted else ground.settings
         self._pool: WorkerPool[SingleSession, IndexJob] = WorkerPool(
             "index",
             options.jobs.indexes,

@@ -26,7 +26,7 @@ from pgcopydb.bootstrap.extension_data import copy_extension_data
 from pgcopydb.bootstrap.extensions import create_extensions
 from pgcopydb.bootstrap.filtering import resolve, rules_of_run
 from pgcopydb.bootstrap.foreign_keys import validate
-from pgcopydb.bootstrap.index_queue import IndexQueue, build_settings
+from pgcopydb.bootstrap.index_queue import Ground, IndexQueue, build_settings
 from pgcopydb.bootstrap.large_objects import copy_large_objects, remember_made
 from pgcopydb.bootstrap.matviews import refresh_after_rows, refresh_matviews
 from pgcopydb.bootstrap.options import EVERY_STEP, CloneOptions, Roles, Step
@@ -216,14 +216,12 @@ def _vacuum_queue(clone: Clone, routes: Routes, activity: Activity) -> VacuumQue
 def _index_queue(clone: Clone, routes: Routes, activity: Activity, vacuum: VacuumQueue | None) -> IndexQueue:
     with clone.target.connect("settings") as connection:
         settings = build_settings(connection, clone.options.jobs.indexes)
-        placement = placement_of(clone.store, connection, clone.options.restore)
+        ground = Ground(settings, placement_of(clone.store, connection, clone.options.restore), routes)
     return IndexQueue(
         clone.store,
         clone.target,
         options=clone.options,
-        settings=settings,
-        placement=placement,
-        routes=routes,
+        ground=ground,
         activity=activity,
         on_indexed=vacuum.add_table if vacuum is not None else lambda _oid: None,
         failures=clone.failures,

@@ -107,9 +107,8 @@ class VacuumQueue:
                 # After the partitions: with the lowest cost of all it is taken last.
                 self._pool.submit(job, cost=-1)
         for oid in self._last:
-            row = self._store.row("SELECT schema, name FROM copied_table WHERE oid = ?", (oid,))
-            if row is not None:
-                self._pool.submit(VacuumJob(oid, Name(row["schema"], row["name"]), frozen=False), cost=-1)
+            for table in self._store.rows("SELECT schema, name FROM copied_table WHERE oid = ?", (oid,)):
+                self._pool.submit(VacuumJob(oid, Name(table["schema"], table["name"]), frozen=False), cost=-1)
         self._pool.drain()
 
     def _work(self, session: SingleSession, job: VacuumJob) -> None:

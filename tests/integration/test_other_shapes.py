@@ -122,7 +122,7 @@ def test_killed_while_it_fills_them(
     pair.target.execute(TARGET)
     holder = pgcopydb.start("snapshot", "--dir", steps.workdir, env=steps.env)
     wait_until((steps.workdir / "snapshot").exists, 30, "the snapshot")
-    copy = ("copy", "table-data", "--split-tables-larger-than", "16kB", "--table-jobs", "2")
+    copy: tuple[str, ...] = ("copy", "table-data", "--split-tables-larger-than", "16kB", "--table-jobs", "2")
     env = steps.env
     steps.env = {**env, "PGCOPYDB_FAILPOINTS": f"{point}=kill@{passes}"}
     assert steps(*copy, check=False).returncode == -signal.SIGKILL

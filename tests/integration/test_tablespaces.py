@@ -84,7 +84,7 @@ def renamed(found: dict[str, str], **names: str) -> dict[str, str]:
     return {relation: by_name.get(place, place) for relation, place in found.items()}
 
 
-def differences(pgcopydb: Command, source: Database, target: Database, *options: str) -> list[tuple[str, ...]]:
+def differences(pgcopydb: Command, source: Database, target: Database, *options: str) -> list[tuple[str | None, ...]]:
     """Of ``compare schema``: kind, identity, property, and what it is on the source and on the target."""
     compared = pgcopydb.run(
         *("compare", "schema", "--json", "--source", source.dsn, "--target", target.dsn, *options), check=False
