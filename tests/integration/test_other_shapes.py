@@ -394,6 +394,30 @@ def test_computed_values_that_are_not_sent_are_refused(steps: Steps, pair: DbPai
     assert pair.target.fetch("SELECT count(*) FROM c") == [(20000,)]
 
 
+def test_computed_when_they_are_read(servers: Servers, pgcopydb: Command, workdir_path: Path) -> None:
+    """Columns of 18 that are generated but not stored: their values are copied, and no plugin sends them."""
+    with pair_of(servers, 18, 18) as pair:
+        steps = Steps(pgcopydb, pair, workdir_path)
+        pair.source.execute(
+            "CREATE TABLE v (id int PRIMARY KEY, here int GENERATED ALWAYS AS (id * 2), twin int"
+            " GENERATED ALWAYS AS (id)); INSERT INTO v VALUES (1), (2);"
+            "CREATE TABLE w (id int PRIMARY KEY, there int)"
+        )
+        pair.target.execute(
+            "CREATE TABLE v (twin int GENERATED ALWAYS AS (id), here int, id int PRIMARY KEY);"
+            "CREATE TABLE w (id int PRIMARY KEY, there int GENERATED ALWAYS AS (7))"
+        )
+        refused = steps("copy", "table-data", check=False)
+        assert "column there of public.w holds values of its own" in refused.stderr
+        pair.target.execute("ALTER TABLE w DROP there, ADD there int")
+        steps("copy", "table-data")
+        assert_all_there(pair, ("v", "w"))
+        steps.workdir = workdir_path.with_name("followed")
+        told = follows_behind_a_copy(steps, pair, pgcopydb, "test_decoding", "INSERT INTO v VALUES (3);\n")
+        assert "column here of public.v is generated on the source, which does not log its values" in told
+        assert pair.target.fetch("SELECT id, here FROM v ORDER BY id") == [(1, 2), (2, 4)]
+
+
 def test_values_that_the_target_computes_are_refused(steps: Steps, pair: DbPair, pgcopydb: Command) -> None:
     """The operator made it so behind the copy."""
     pair.source.execute("CREATE TABLE g (id int PRIMARY KEY, v int); INSERT INTO g VALUES (1, 1)")
