@@ -70,7 +70,7 @@ class VacuumQueue:
     ) -> None:
         self._store = store
         self._routes = routes
-        self._last: set[int] = set()
+        self._last: list[VacuumJob] = []
         self._activity = activity
         self._pool: WorkerPool[SingleSession, VacuumJob] = WorkerPool(
             "vacuum",
@@ -94,7 +94,7 @@ class VacuumQueue:
         elif route.into != job.name:
             self._mark(job)
         else:
-            self._last.add(oid)
+            self._last.append(job)
 
     def drain(self) -> None:
         for row in self._store.rows(

@@ -71,7 +71,6 @@ def test_equal_databases(pair: tuple[Database, Database], pgcopydb: Command) -> 
         ("DROP TABLE heap", "public.heap"),
         ("CREATE TABLE more (i int)", "public.more"),
         ("ALTER TABLE heap RENAME i TO j", "public.heap"),
-        ("ALTER TABLE t DROP d", "public.t"),
         ("SELECT nextval('s')", "pg_catalog.pg_sequence"),
         ("DROP SEQUENCE s", "pg_catalog.pg_sequence"),
         ("SELECT lo_put(4711, 4000, '\\x00')", "pg_catalog.pg_largeobject"),
@@ -88,6 +87,24 @@ def test_a_difference_is_found(
     code, differing = compared(pgcopydb, pair)
     assert code == 12
     assert list(differing) == [where]
+
+
+def test_columns_of_the_target_alone_are_no_difference_of_the_data(
+    pair: tuple[Database, Database], pgcopydb: Command
+) -> None:
+    pair[0].execute("ALTER TABLE t DROP d")
+    assert compared(pgcopydb, pair) == (0, {})
+    pair[1].execute("ALTER TABLE t DROP c, DROP b")
+    code, differing = compared(pgcopydb, pair)
+    assert (code, differing["public.t"]["problem"]) == (12, "columns that are not on the target: b, c")
+
+
+def test_rows_are_named_whatever_the_columns_are_called(pair: tuple[Database, Database], pgcopydb: Command) -> None:
+    for side, value in zip(pair, ("one", "other"), strict=True):
+        side.execute('CREATE TABLE percent ("a%s%" int PRIMARY KEY, "%(b)s" text)')
+        side.execute(f"INSERT INTO percent VALUES (1, '{value}')")
+    code, differing = compared(pgcopydb, pair, "--rows", "5")
+    assert (code, differing["public.percent"]["rows"]) == (12, ["(1) differs"])
 
 
 def test_large_tables_are_read_in_parts(pair: tuple[Database, Database], pgcopydb: Command) -> None:
