@@ -150,8 +150,8 @@ def test_what_the_target_refuses_at_the_end_is_a_warning(pgcopydb: Command, pair
         pair.source.execute(CHANGES + "SELECT lo_from_bytea(30, 'theirs'); ALTER LARGE OBJECT 30 OWNER TO lo_of_source")
         run.set_end()
         assert run.process.wait(90) == 0, run.log
-        assert "WARN   large object 30: setting owners, grants and comments of large objects" in run.log
-        assert 'role "lo_of_source" does not exist' in run.log
+        refused = 'large object 30: ALTER LARGE OBJECT 30 OWNER TO "lo_of_source": role "lo_of_source" does not exist'
+        assert f"WARN   {refused}" in run.log
         assert "1 large objects are not what they are on the source, the first is large object 30" in run.log
         rows = pair.target.fetch(CONTENT)
         assert [row[:3] for row in rows] == [row[:3] for row in pair.source.fetch(CONTENT)]
@@ -165,7 +165,7 @@ def test_a_number_that_somebody_has_taken_is_an_error_at_the_end(
     pair.source.execute(CHANGES)
     pair.target.execute("SELECT lo_from_bytea(4000000000, 'mine')")
     run.set_end()
-    assert run.process.wait(90) == 12, run.log
+    assert run.process.wait(90) == 7, run.log
     assert "everything is applied, but 1 large objects could not be copied, the first was large object 4000000000" in (
         run.log
     )
