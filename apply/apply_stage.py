@@ -37,7 +37,7 @@ from pgcopydb.runtime.durable import write_atomic
 from pgcopydb.runtime.errors import Kind, PgcopydbError, TargetError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.retry import persist
-from pgcopydb.runtime.stop import Stop
+from pgcopydb.runtime.stop import Stop, StopMode
 from pgcopydb.runtime.watch import FolderWatch, wait_for_any
 from pgcopydb.runtime.workdir import WorkDir
 
@@ -90,7 +90,8 @@ class Stage:
                 replay = Replay(connection, progress, reader, self.on_conflict, self.counts, copied)
                 replay.keep_conflicts = ConflictFile(self.workdir.conflicts).add
                 liveness = Liveness(self.target, backend_pid(connection))
-                replay.beat = self._beat_of(replay, liveness)
+                replay.beat = beat = self._beat_of(replay, liveness)
+                reader.go_on = lambda: self._reads_on(beat)
                 self._begin(replay, liveness)
                 failpoint("replay.after_session")
                 check_not_behind(self.workdir.changes, replay.position)
@@ -130,6 +131,13 @@ class Stage:
             self.heart.beat(Phase.WAITING if detail else Phase.RUNNING, detail)
 
         return beat
+
+    def _reads_on(self, beat: Callable[[str], None]) -> bool:
+        """Asked between two blocks of a transaction, be it read for its end or to apply it."""
+        beat("")
+        if self.stop.mode is StopMode.FAST:
+            self.stop.check()
+        return not self.stop.mode
 
     def _loop(self, replay: Replay, watch: FolderWatch) -> None:
         while not self.stop.mode:
@@ -191,7 +199,7 @@ class Stage:
         if self.keep_files or self.replayed.value // self.stream.segment_size == self._pruned:
             return
         self._pruned = self.replayed.value // self.stream.segment_size
-        removed = prune(self.workdir.changes, self.stream.segment_size, self.replayed)
+        removed = prune(self.workdir.changes, self.stream.segment_size, self.replayed, self.heart.beat)
         if removed:
             logger.debug("Removed %d files of changes, the last one %s", len(removed), removed[-1].name)
 

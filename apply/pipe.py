@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
@@ -80,6 +80,8 @@ class PipeReader:
 
     descriptor: int
     ended: bool = False
+    go_on: Callable[[], bool] = lambda: True
+    """Asked for each block that is read: when it says no, ``next`` returns None."""
     _pending: bytearray = field(default_factory=bytearray)
     _searched: int = 0
     _begin: MarkLine | None = None
@@ -116,7 +118,7 @@ class PipeReader:
             yield from self._spool
 
     def _fill(self) -> bool:
-        if self.ended or not wait_for_any([self.descriptor], 0):
+        if self.ended or not self.go_on() or not wait_for_any([self.descriptor], 0):
             return False
         block = os.read(self.descriptor, _BLOCK_BYTES)
         self.ended = not block
@@ -164,7 +166,7 @@ def apply_pipe(
     connection: Connection, progress: Progress, descriptor: int, on_conflict: OnConflict, stop: Stop, endpos: Lsn
 ) -> Counts:
     """Apply what comes until the input ends, the end position or a stop."""
-    reader = PipeReader(descriptor)
+    reader = PipeReader(descriptor, go_on=lambda: not stop.mode)
     replay = Replay(connection, progress, reader, on_conflict)
     replay.begin()
     logger.info("Applying changes from %s on", replay.position)

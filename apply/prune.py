@@ -9,13 +9,12 @@ lagged, cannot be brought forward any more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from pgcopydb.apply.sql_lines import Mark, read_mark
 from pgcopydb.apply.sql_reader import first_file
-from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL, ends_a_transaction, lines_backwards
+from pgcopydb.daemon.backlog import last_commit
+from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL, Beat, ends_a_transaction, no_beat
 from pgcopydb.daemon.tail import files_of, remember_first
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.durable import disk_errors
@@ -26,14 +25,19 @@ from pgcopydb.runtime.sealed import read_sealed, write_sealed
 _REMOVED: Final = "removed"
 
 
-def prunable(folder: Path, segment_size: int, durable: Lsn) -> list[Path]:
+def prunable(folder: Path, segment_size: int, durable: Lsn, beat: Beat = no_beat) -> list[Path]:
     """What can be removed when the target has everything up to ``durable`` on its disk, oldest first."""
     statements = files_of(folder, SQL, segment_size)
     if not statements:
         return []
     limit = min(first_file(statements, durable, segment_size), max(statements))
     changes = files_of(folder, JSON, segment_size)
-    limit = min(limit, next((number for number in reversed(changes) if ends_a_transaction(changes[number])), limit))
+    # The ones that are kept first, in their order: of a large transaction that is open now only a file or two is read.
+    look = [
+        *(number for number in changes if number >= limit),
+        *(number for number in reversed(changes) if number < limit),
+    ]
+    limit = min(limit, next((number for number in look if ends_a_transaction(changes[number], beat)), limit))
     return [
         files[number]
         for number in sorted({*statements, *changes})
@@ -44,11 +48,10 @@ def prunable(folder: Path, segment_size: int, durable: Lsn) -> list[Path]:
     ]
 
 
-def prune(folder: Path, segment_size: int, durable: Lsn) -> list[Path]:
+def prune(folder: Path, segment_size: int, durable: Lsn, beat: Beat = no_beat) -> list[Path]:
     """Remove them; which they were."""
-    found = prunable(folder, segment_size, durable)
-    with disk_errors(folder / _REMOVED, "reading files to remove"):
-        last = last_commit([path for path in found if path.name.endswith(SQL)])
+    found = prunable(folder, segment_size, durable, beat)
+    last = last_commit([path for path in found if path.name.endswith(SQL)], beat)
     failpoint("prune.before_note")
     if last > last_removed(folder):
         write_sealed(folder / _REMOVED, {"lsn": str(last)})
@@ -87,13 +90,3 @@ def check_not_behind(folder: Path, applied: Lsn) -> None:
             " the last transactions; the files of changes in between are removed",
             hint="Begin again with a new slot and a new copy. --keep-files keeps all files for such a case.",
         )
-
-
-def last_commit(paths: Sequence[Path]) -> Lsn:
-    """Of these SQL files, in their order; 0/0 when there is none."""
-    for path in reversed(paths):
-        for _, line in lines_backwards(path):
-            mark = read_mark(line)
-            if mark is not None and mark.mark is Mark.COMMIT:
-                return mark.lsn
-    return Lsn()

@@ -6,7 +6,7 @@ of a large one only where it is. Whatever was rolled back does not come out at a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -48,6 +48,9 @@ class SqlReader:
 
     folder: Path
     segment_size: int
+    go_on: Callable[[], bool] = lambda: True
+    """Called for each block that is read, for a transaction may have any number of them before its COMMIT is there.
+    When it says no, ``next`` returns None in the middle of one, and reads on from there the next time."""
     _tail: Tail = field(init=False)
     _units: Iterator[Transaction | Position] = field(init=False)
     _begin: MarkLine | None = None
@@ -80,6 +83,8 @@ class SqlReader:
             unit = next(self._units, None)
             if unit is not None:
                 return unit
+            if not self.go_on():
+                return None
             block = self._tail.read()
             if block:
                 self._units = self._read_block(block)
@@ -97,6 +102,8 @@ class SqlReader:
         tail.go_to(*transaction.place)
         try:
             while block := tail.read():
+                # Part of it may have been applied: what it says does not end it, what it raises does.
+                self.go_on()
                 for line in block.splitlines(keepends=True):
                     mark = read_mark(line)
                     if mark is None:

@@ -18,10 +18,10 @@ from typing import Final
 from pgcopydb.apply.catalog import Catalogs, MissingTable
 from pgcopydb.apply.decode import Line, decoder_of, read_line
 from pgcopydb.apply.known_rows import messages_of
-from pgcopydb.apply.prune import last_commit
 from pgcopydb.apply.sql_lines import BOUNDARIES, Mark, MarkLine, read_mark
 from pgcopydb.apply.transform import SchemaMismatch, Transformer, describe
-from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL, ChangeFile
+from pgcopydb.daemon.backlog import last_commit
+from pgcopydb.daemon.change_file import JSON, PARTIAL, ROW_LINES, SQL, Beat, ChangeFile, no_beat
 from pgcopydb.daemon.control import check_reached
 from pgcopydb.daemon.heartbeat import BEAT_SECONDS, Heartbeat, Phase, heartbeat_of, told_how_it_ends
 from pgcopydb.daemon.segments import Segment
@@ -47,7 +47,7 @@ _LONGEST_BLIND_WAIT: Final = 5.0
 """What ends a wait for the target's schema, or for the end of another stage, is not announced."""
 _STARTING_SECONDS: Final = 2.0
 """So long the stage that applies may take to start, when both were started together."""
-_COPY_BYTES: Final = 1 << 20
+_BLOCK_BYTES: Final = 1 << 20
 _BOUNDARY_ACTIONS: Final = frozenset("CRKXE")
 _POSITIONS: Final = frozenset("CKE")
 """Actions that say up to where nothing is missing any more."""
@@ -97,7 +97,7 @@ class Stage:
                 follows=catalogs.follows,
                 parts=catalogs.parts,
             )
-            self.position = resume_at(self._tail)
+            self.position = resume_at(self._tail, self._alive)
             try:
                 while not self.stop.mode:
                     if self.sentinel.was_announced():
@@ -178,7 +178,7 @@ class Stage:
         if not self._committed:
             # An earlier process may have left more than apply has taken since.
             files = files_of(self.workdir.changes, SQL, self.stream.segment_size)
-            self._committed = last_commit([*files.values()])
+            self._committed = last_commit([*files.values()], self._alive)
         if self._apply_is_behind():
             logger.warning("what came before it is applied first: %s", error)
         begun = time.monotonic()
@@ -196,6 +196,11 @@ class Stage:
     def _wait_for_sentinel(self, longest: float = _LONGEST_BLIND_WAIT) -> None:
         wait_for_any([self.sentinel.fileno(), self.stop.fileno()], longest)
         self.sentinel.was_announced()
+        self.stop.check()
+
+    def _alive(self) -> None:
+        """While files are read as a whole."""
+        self.heart.beat()
         self.stop.check()
 
     def _write(self, out: bytes) -> None:
@@ -241,7 +246,7 @@ def transform_stage(stage: Stage) -> None:
     logger.info("Transformed everything that was received: %d transactions", stage.transactions)
 
 
-def resume_at(tail: Tail) -> Lsn:
+def resume_at(tail: Tail, beat: Beat = no_beat) -> Lsn:
     """Cut the unfinished end of the last SQL file, and go to the line behind what it was made of.
 
     Returns where the last transaction or keepalive of that file is, 0/0 when it has none.
@@ -253,14 +258,14 @@ def resume_at(tail: Tail) -> Lsn:
         return Lsn()
     number, path = next(reversed(files.items()))
     with disk_errors(path, "repairing"):
-        marks = _boundaries(path)
+        marks = _boundaries(path, beat)
         if path.name.endswith(PARTIAL):
             tail.go_to(number)
-            matched, offset = _match(tail, marks)
+            matched, offset = _match(tail, marks, beat)
             marks = marks[:matched]
             kept = marks[-1][0] if marks else 0
             if kept < path.stat().st_size:
-                _shorten(path, kept)
+                _shorten(path, kept, beat)
             tail.go_to(number, offset)
             if marks and marks[-1][1].mark is Mark.SWITCH:
                 fsync_file(path)
@@ -276,23 +281,27 @@ def resume_at(tail: Tail) -> Lsn:
     return max(positions, default=Lsn())
 
 
-def _shorten(path: Path, size: int) -> None:
+def _shorten(path: Path, size: int, beat: Beat) -> None:
     """By a new file in the place of the old one: who is reading that can tell, and begins again."""
     aside = path.with_name(f".{path.name}")
     with path.open("rb") as old, aside.open("wb") as new:
         left = size
         while left:
-            left -= new.write(old.read(min(left, _COPY_BYTES)))
+            beat()
+            left -= new.write(old.read(min(left, _BLOCK_BYTES)))
     publish(aside, path)
 
 
-def _boundaries(path: Path) -> list[tuple[int, MarkLine]]:
+def _boundaries(path: Path, beat: Beat) -> list[tuple[int, MarkLine]]:
     """Lines of an SQL file that end something, with the byte behind each."""
     found: list[tuple[int, MarkLine]] = []
-    end = 0
+    end, told = 0, 0
     with path.open("rb") as file:
         for line in file:
             end += len(line)
+            if end - told >= _BLOCK_BYTES:
+                told = end
+                beat()
             if b"\0" in line:
                 break  # a power failure left a hole
             if line.endswith(b"\n") and line[:1] in b"CR-":
@@ -302,15 +311,18 @@ def _boundaries(path: Path) -> list[tuple[int, MarkLine]]:
     return found
 
 
-def _match(tail: Tail, marks: list[tuple[int, MarkLine]]) -> tuple[int, int]:
+def _match(tail: Tail, marks: list[tuple[int, MarkLine]], beat: Beat) -> tuple[int, int]:
     """How many of the marks the change file has too, and the byte behind the line of the last one.
 
     A change file whose last lines a power failure took has others in their place: keepalives come at other times.
     """
     matched, offset, position = 0, 0, 0
     while block := tail.read():
+        beat()
         for line in block.splitlines(keepends=True):
             position += len(line)
+            if line.startswith(ROW_LINES):
+                continue
             found = read_line(line)
             if found.action not in _BOUNDARY_ACTIONS:
                 continue

@@ -1,14 +1,16 @@
-"""How much there is in the change files that the target does not have yet."""
+"""What transactions there are in the files of changes: how many that the target does not have yet, and the last one."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from pgcopydb.daemon.change_file import JSON, SQL
+from pgcopydb.daemon.change_file import JSON, SQL, Beat, lines_backwards, no_beat
 from pgcopydb.daemon.tail import files_of
 from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.runtime.durable import disk_errors
 
 _COMMIT: Final = re.compile(rb'(?:\{"action":"C",|COMMIT; -- \{).*"lsn":"([0-9A-F/]+)"')
 
@@ -28,3 +30,14 @@ def transactions_between(folder: Path, segment_size: int, after: Lsn, until: Lsn
                     position = Lsn.parse(found[1].decode())
                     count += position > after and (not until or position <= until)
     return count
+
+
+def last_commit(paths: Sequence[Path], beat: Beat = no_beat) -> Lsn:
+    """Of these files of changes, of either kind, in their order; 0/0 when no transaction ends in them."""
+    for path in reversed(paths):
+        with disk_errors(path, "reading"):
+            for _, line in lines_backwards(path, beat):
+                found = _COMMIT.match(line)
+                if found is not None:
+                    return Lsn.parse(found[1].decode())
+    return Lsn()

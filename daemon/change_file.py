@@ -10,7 +10,7 @@ comes again. What lines hold is the business of ``change_line``; which positions
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -28,10 +28,22 @@ PARTIAL: Final = ".partial"
 
 _BUFFER_BYTES: Final = 1 << 18
 _BLOCK_BYTES: Final = 1 << 20
+_SYNC_BYTES: Final = 1 << 28
+"""At the latest after so much a file goes to the disk: of more, ``publish`` might have to wait for minutes."""
 _POSITIONS: Final = frozenset({"C", "K", "R"})
 """Actions after which nothing is left open, and whose position is that of the last complete transaction."""
 _BETWEEN: Final = frozenset({"E", "X"})
 """Actions that open nothing and end nothing."""
+ROW_LINES: Final = (b'{"action":"I"', b'{"action":"U"', b'{"action":"D"', b'{"action":"T"')
+"""How the lines of changes begin."""
+
+Beat = Callable[[], None]
+"""Called for each block of a file that is read as a whole, which a transaction may make as large as it likes: to say
+that the process lives. What it raises ends the reading."""
+
+
+def no_beat() -> None:
+    """For whoever has nobody to tell."""
 
 
 def change_line(action: str, lsn: Lsn, *, xid: str | None = None, timestamp: str | None = None) -> bytes:
@@ -60,6 +72,7 @@ class ChangeFile:
         self.segment = segment
         self.path = folder / f"{segment.name}{suffix}{PARTIAL}"
         self._pending = bytearray()
+        self._unsynced = 0
         with disk_errors(self.path, "opening"):
             new = not self.path.exists()
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -78,12 +91,19 @@ class ChangeFile:
             while self._pending:
                 written = os.write(self._fd, self._pending)
                 del self._pending[:written]
+                self._unsynced += written
+        if self._unsynced >= _SYNC_BYTES:
+            self._to_disk()
 
     def sync(self) -> None:
         """As ``flush``, and on the disk."""
         self.flush()
+        self._to_disk()
+
+    def _to_disk(self) -> None:
         with disk_errors(self.path, "flushing"):
             os.fdatasync(self._fd)
+        self._unsynced = 0
 
     def publish(self) -> Path:
         """Close the file for good, under its final name."""
@@ -100,10 +120,15 @@ class ChangeFile:
 
 
 class Recovered(NamedTuple):
-    """Where the last complete transaction or keepalive of all files ends (0/0: nowhere), and whether one is open."""
+    """Where the last complete transaction or keepalive of all files ends (0/0: nowhere), and whether one is open.
+
+    ``path``: the file that it ends in; ``action``: of the line that ends it.
+    """
 
     position: Lsn
     open: bool
+    path: Path | None = None
+    action: str = ""
 
 
 def segment_to_write(folder: Path, wanted: Segment) -> Segment:
@@ -122,7 +147,7 @@ def segment_to_write(folder: Path, wanted: Segment) -> Segment:
     )
 
 
-def recover(folder: Path) -> Recovered:
+def recover(folder: Path, beat: Beat = no_beat) -> Recovered:
     """Cut the torn line at the end of the file that was being written, if there is one, and find where to go on.
 
     A file that was closed gets the final name that its writer did not come to give it.
@@ -135,35 +160,36 @@ def recover(folder: Path) -> Recovered:
         )
     for path in found:
         with disk_errors(path, "repairing"):
-            _cut_torn_line(path)
+            _cut_torn_line(path, beat)
             if _switch_at_end(path) is not None:
                 # Nothing may follow that line: readers look for the next file when they have read it.
                 publish(path, path.with_name(path.name.removesuffix(PARTIAL)))
     left_open = False
     for path in sorted([*folder.glob(f"*{JSON}{PARTIAL}"), *folder.glob(f"*{JSON}")], reverse=True):
         with disk_errors(path, "reading"):
-            position, opened = _last_boundary(path)
+            action, position, opened = _last_boundary(path, beat)
         left_open = left_open or opened
         if position:
-            return Recovered(position, left_open)
+            return Recovered(position, left_open, path, action)
     return Recovered(Lsn(), left_open)
 
 
-def ends_a_transaction(path: Path) -> bool:
+def ends_a_transaction(path: Path, beat: Beat = no_beat) -> bool:
     """Whether the end of a transaction is in the file, or a position outside of one, for ``recover`` to go on from.
 
     The file may be written to meanwhile: half a line at its end does not count.
     """
     with disk_errors(path, "reading"):
-        return bool(_last_boundary(path, being_written=True)[0])
+        return bool(_last_boundary(path, beat, being_written=True)[1])
 
 
-def _cut_torn_line(path: Path) -> None:
+def _cut_torn_line(path: Path, beat: Beat) -> None:
     """The last one, or the first with a zero in it, for a power failure may leave a hole: later pages came to the disk,
     an earlier one did not. Whatever was acknowledged is before it, as ``Receiver.begin`` checks."""
     with path.open("rb+") as file:
         end, kept = 0, 0
         while block := file.read(_BLOCK_BYTES):
+            beat()
             whole, hole, _ = block.partition(b"\0")
             newline = whole.rfind(b"\n")
             if newline >= 0:
@@ -183,17 +209,22 @@ def _switch_at_end(path: Path) -> Lsn | None:
     return None
 
 
-def _last_boundary(path: Path, *, being_written: bool = False) -> tuple[Lsn, bool]:
-    """Position of the last line that ends a transaction (0/0 when none does), and whether one begins behind it."""
+def _last_boundary(path: Path, beat: Beat, *, being_written: bool = False) -> tuple[str, Lsn, bool]:
+    """Action and position of the last line that ends a transaction (0/0 when none does), and whether one begins
+    behind it."""
     opened = False
-    for start, line in lines_backwards(path):
+    for start, line in lines_backwards(path, beat):
         if being_written and not line.endswith(b"\n"):
+            continue
+        if line.startswith(ROW_LINES):
+            # An open transaction may have any number of them: what else they say is for transform to read.
+            opened = True
             continue
         action, lsn = _read_head(path, start, line)
         if action in _POSITIONS:
-            return lsn, opened
+            return action, lsn, opened
         opened = opened or action not in _BETWEEN
-    return Lsn(), opened
+    return "", Lsn(), opened
 
 
 def _read_head(path: Path, start: int, line: bytes) -> tuple[str, Lsn]:
@@ -207,7 +238,7 @@ def _read_head(path: Path, start: int, line: bytes) -> tuple[str, Lsn]:
         ) from exc
 
 
-def lines_backwards(path: Path) -> Iterator[tuple[int, bytes]]:
+def lines_backwards(path: Path, beat: Beat = no_beat) -> Iterator[tuple[int, bytes]]:
     """Lines from the last to the first, with where each begins. Memory: a block and the longest line."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
@@ -216,6 +247,7 @@ def lines_backwards(path: Path) -> Iterator[tuple[int, bytes]]:
             start = max(0, end - _BLOCK_BYTES)
             file.seek(start)
             block = file.read(end - start)
+            beat()
             end = start
             # The first piece may be the rest of a line that begins further ahead.
             first = 0 if start == 0 else block.find(b"\n") + 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL, ends_a_transaction
+from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL
 from pgcopydb.daemon.heartbeat import clock
 from pgcopydb.daemon.tail import files_of
 from pgcopydb.runtime.durable import disk_errors
@@ -66,16 +66,17 @@ class Room:
         """Whether what lacks is not room, but the operator's leave to use it."""
         return self._over_limit
 
-    def lacking(self, written: int) -> str:
+    def lacking(self, written: int, needed: int) -> str:
         """What is too small, in words; empty when there is room. A little more is asked for once it was short.
 
-        ``written``: bytes since the beginning, or any other count of them that grows.
+        ``written``: bytes since the beginning, or any other count of them that grows. ``needed``: number of the segment
+        in whose file the last transaction or keepalive ends that is on the disk, -1 when there is none.
         """
         now = clock()
         if now - self._looked >= _LOOK_SECONDS or written - self._written >= self._step:
             self._looked, self._written = now, written
             self._lacking = self._look()
-            if self._lacking and self._drop_json():
+            if self._lacking and self._drop_json(needed):
                 self._lacking = self._look()
         return self._lacking
 
@@ -96,11 +97,10 @@ class Room:
                 return f"the change files take {pretty_size(size)}, more than {pretty_size(allowed)}"
         return ""
 
-    def _drop_json(self) -> int:
+    def _drop_json(self, needed: int) -> int:
         """How many files were removed."""
         files = files_of(self.folder, JSON, self.segment_size)
         # Where the last transaction ends receiving finds out where it was.
-        needed = next((number for number in reversed(files) if ends_a_transaction(files[number])), -1)
         final = [
             path
             for number, path in files.items()

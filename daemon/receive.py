@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from pgcopydb.daemon.change_file import JSON, ChangeFile, change_line, recover, row_line, segment_to_write
+from pgcopydb.daemon.change_file import JSON, ChangeFile, Recovered, change_line, recover, row_line, segment_to_write
 from pgcopydb.daemon.disk import Room
 from pgcopydb.daemon.heartbeat import BEAT_SECONDS, Heartbeat, Phase
 from pgcopydb.daemon.plugins import BEGIN, COMMIT, MESSAGE, MessageReader, PluginMessage
@@ -98,16 +98,34 @@ class Receiver:
     _room_said: dict[str, float] = field(default_factory=dict)
     _room_level: int = logging.WARNING
     _committed: str | None = None
+    _found: Recovered | None = None
+    _ended_in: int = -1
+    """Number of the segment in whose file ``complete`` is; -1 when no file has it."""
+    _durable_in: int = -1
+
+    def repair(self, stop: Stop) -> Lsn:
+        """Before each ``run``: repair what an earlier writer left. Where the last transaction or keepalive ends.
+
+        However large the transaction is that was left open: it beats, and raises ``Stopped`` when a stop is requested.
+        """
+
+        def beat() -> None:
+            self.heart.beat()
+            stop.check()
+
+        self._found = recover(self.folder, beat)
+        return self._found.position
 
     def begin(self, confirmed: Lsn) -> Lsn:
-        """Repair what an earlier writer left. Where to start from.
+        """Where to start from, behind what was found.
 
         Raises ``StateError`` when the slot was acknowledged further than the files reach: changes are missing.
         """
         # What an earlier attempt has come to says nothing of this one: the end position may have been moved.
         self._xid, self._begun, self._unsynced, self.reached = None, False, 0, False
-        found, left_open = recover(self.folder)
-        position = max(found, self.start)
+        found, self._found = self._found, None
+        assert found is not None  # noqa: S101  repair() comes first
+        position = max(found.position, self.start)
         if confirmed > position:
             raise StateError(
                 f"the slot was acknowledged up to {confirmed}, the files of {self.folder} end at {position}",
@@ -115,10 +133,13 @@ class Receiver:
                 "Begin again with a new slot and a new copy.",
             )
         self.complete = self.durable = position
-        if left_open:
+        self._ended_in = -1
+        if found.path is not None:
+            self._ended_in = Segment.parse(found.path.name.partition(".")[0], self.segment_size).number
+        if found.open:
             # What is there of the transaction stays; it now comes again from its beginning.
-            self._write(position.value, change_line("R", position))
-            self._sync()
+            self._write_end(position, change_line("R", position))
+        self._sync()
         return position
 
     def run(
@@ -161,7 +182,7 @@ class Receiver:
     def _wait_for_room(self, session: ReplicationSession, stop: Stop, control: Control) -> None:
         """Nothing is read from the server while there is no room, and it is told that we live: its place is kept."""
         paused = False
-        while self.room is not None and not stop.mode and (lacking := self.room.lacking(self._bytes)):
+        while self.room is not None and not stop.mode and (lacking := self.room.lacking(self._bytes, self._durable_in)):
             if self.room.is_own_limit and control.replayed >= self._commit_lsn:
                 self._say_room(
                     "%s, though all of it is applied: the next transaction is received all the same", lacking
@@ -245,7 +266,7 @@ class Receiver:
         if not self._begun:
             # Nothing in it was of interest; the position behind it is kept with the next keepalive.
             return
-        self._write(lsn.value, change_line("C", lsn, xid=xid, timestamp=message.timestamp))
+        self._write_end(lsn, change_line("C", lsn, xid=xid, timestamp=message.timestamp))
         self.complete = lsn
         self._commit_lsn, self._committed = lsn, message.timestamp
         self.transactions += 1
@@ -257,7 +278,7 @@ class Receiver:
         now = time.monotonic()
         if keepalive.urgent or keepalive.lsn >= endpos or now - self._kept >= _KEEPALIVE_SECONDS:
             position = Lsn(keepalive.lsn)
-            self._write(position.value, change_line("K", position))
+            self._write_end(position, change_line("K", position))
             self.complete = position
             self.reached = keepalive.lsn >= endpos
             self._kept = now
@@ -273,6 +294,12 @@ class Receiver:
         self._bytes += len(line)
         if self._unsynced >= _SYNC_BYTES:
             self._sync()
+
+    def _write_end(self, lsn: Lsn, line: bytes) -> None:
+        """A line behind which no transaction is open."""
+        self._write(lsn.value, line)
+        if self._file is not None:
+            self._ended_in = self._file.segment.number
 
     def _file_for(self, lsn: Lsn, file: ChangeFile | None) -> ChangeFile:
         """The one that is written on, or the one that follows it."""
@@ -304,7 +331,7 @@ class Receiver:
             self._unsynced = 0
             self.heart.beat()
             failpoint("receive.after_sync")
-        self.durable = self.complete
+        self.durable, self._durable_in = self.complete, self._ended_in
 
     def _behind(self, control: Control) -> bool:
         return self._unsynced > 0 or self.acknowledged < min(self.durable, control.replayed or self.durable)

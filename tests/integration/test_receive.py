@@ -88,6 +88,7 @@ def receive(
     control = Fixed(endpos or Lsn(), replayed or Lsn())
     with ReplicationSession(ConnInfo.parse(Side.SOURCE, database.dsn), "pgcopydb[0] receive test") as session:
         slot = f"received_{database.name}"
+        writer.repair(stop)
         writer.run(session, slot, TEST_DECODING_OPTIONS, read_test_decoding, stop, control)
 
 

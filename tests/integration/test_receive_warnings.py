@@ -48,6 +48,7 @@ def test_a_change_that_is_left_out(change: str, servers: Servers, tmp_path: Path
         active = f"SELECT active FROM pg_replication_slots WHERE slot_name = '{slot}'"
         receiver = Receiver(tmp_path, 1, 16 << 20, Lsn.parse(created[0][0]))
         for _ in range(2):
+            receiver.repair(Stop())
             with (
                 ReplicationSession(ConnInfo.parse(Side.SOURCE, database.dsn), "pgcopydb[0] receive test") as session,
                 pytest.raises(SourceError, match="has left out a change"),
