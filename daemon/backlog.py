@@ -18,9 +18,7 @@ _COMMIT: Final = re.compile(rb'(?:\{"action":"C",|COMMIT; -- \{).*"lsn":"([0-9A-
 def transactions_between(folder: Path, segment_size: int, after: Lsn, until: Lsn) -> int:
     """Transactions that were committed behind ``after`` and not behind ``until`` (0/0: as far as the files go)."""
     count = 0
-    # Where disk space is short an SQL file may be all that is left of a change file.
-    files = {**files_of(folder, SQL, segment_size), **files_of(folder, JSON, segment_size)}
-    for number, path in sorted(files.items()):
+    for number, path in files_with_changes(folder, segment_size).items():
         if number < after.value // segment_size:
             continue
         with path.open("rb") as file:
@@ -30,6 +28,11 @@ def transactions_between(folder: Path, segment_size: int, after: Lsn, until: Lsn
                     position = Lsn.parse(found[1].decode())
                     count += position > after and (not until or position <= until)
     return count
+
+
+def files_with_changes(folder: Path, segment_size: int) -> dict[int, Path]:
+    """One for each segment, in order: the change file, or the SQL file where room was short and only that is left."""
+    return dict(sorted({**files_of(folder, SQL, segment_size), **files_of(folder, JSON, segment_size)}.items()))
 
 
 def last_commit(paths: Sequence[Path], beat: Beat = no_beat) -> Lsn:

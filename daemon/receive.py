@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from pgcopydb.daemon.backlog import files_with_changes, last_commit
 from pgcopydb.daemon.change_file import JSON, ChangeFile, Recovered, change_line, recover, row_line, segment_to_write
 from pgcopydb.daemon.disk import Room
 from pgcopydb.daemon.heartbeat import BEAT_SECONDS, Heartbeat, Phase
@@ -94,7 +95,7 @@ class Receiver:
     _bytes: int = 0
     _kept: float = 0.0
     _commit_lsn: Lsn = field(default_factory=Lsn)
-    """Of the last transaction that was received by this process."""
+    """Of the last transaction that the files have; found out only where they may take so much room and no more."""
     _room_said: dict[str, float] = field(default_factory=dict)
     _room_level: int = logging.WARNING
     _committed: str | None = None
@@ -113,8 +114,12 @@ class Receiver:
             self.heart.beat()
             stop.check()
 
-        self._found = recover(self.folder, beat)
-        return self._found.position
+        self._found = found = recover(self.folder, beat)
+        if found.action == "C":
+            self._commit_lsn = found.position
+        elif self.room is not None and self.room.limits.most:
+            self._commit_lsn = last_commit([*files_with_changes(self.folder, self.segment_size).values()], beat)
+        return found.position
 
     def begin(self, confirmed: Lsn) -> Lsn:
         """Where to start from, behind what was found.

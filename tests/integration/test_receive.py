@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import orjson
 import psycopg
 import pytest
 
-from pgcopydb.daemon.change_file import ChangeFile
+from pgcopydb.daemon.change_file import ChangeFile, change_line
+from pgcopydb.daemon.disk import Limits, Room
+from pgcopydb.daemon.heartbeat import Phase
 from pgcopydb.daemon.plugins import TEST_DECODING_OPTIONS, read_test_decoding
 from pgcopydb.daemon.receive import Receiver
 from pgcopydb.postgres.conninfo import ConnInfo, Side
@@ -71,6 +73,17 @@ class Fixed:
         pass
 
 
+@dataclass
+class UntilPaused(Fixed):
+    """Stops a receiver that waits."""
+
+    stop: Stop = field(default_factory=Stop)
+
+    def refresh(self, receiver: Receiver) -> None:
+        if receiver.heart.state.phase is Phase.PAUSED:
+            self.stop.request(StopMode.GRACEFUL)
+
+
 def receiver(folder: Path, start: Lsn) -> Receiver:
     folder.mkdir(exist_ok=True)
     return Receiver(folder, 1, SIZE, start)
@@ -85,7 +98,10 @@ def start_of(database: Database) -> Lsn:
 def receive(
     database: Database, writer: Receiver, stop: Stop, endpos: Lsn | None = None, replayed: Lsn | None = None
 ) -> None:
-    control = Fixed(endpos or Lsn(), replayed or Lsn())
+    receive_as(database, writer, stop, Fixed(endpos or Lsn(), replayed or Lsn()))
+
+
+def receive_as(database: Database, writer: Receiver, stop: Stop, control: Fixed) -> None:
     with ReplicationSession(ConnInfo.parse(Side.SOURCE, database.dsn), "pgcopydb[0] receive test") as session:
         slot = f"received_{database.name}"
         writer.repair(stop)
@@ -262,3 +278,30 @@ def test_an_end_position_within_a_transaction(database: Database, tmp_path: Path
     assert writer.reached, "it is reached already"
     receive(database, receiver(folder, start), Stop(), current(database))
     assert kept(folder) == reference(database)
+
+
+@pytest.mark.parametrize("last", ["C", "K", "R"])
+def test_what_was_received_before_a_restart_counts_for_the_limit(
+    last: str, database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is received until the target has what an earlier process received; then one transaction is."""
+    folder = tmp_path / "cdc"
+    start = start_of(database)
+    insert = "INSERT INTO t SELECT i, repeat('v', 100) FROM generate_series({}, {}) i"
+    database.execute(insert.format(1, 100))
+    applied = current(database)
+    receive(database, receiver(folder, start), Stop(), applied)
+    path = max(folder.glob("*.json*"))
+    lines = path.read_bytes().splitlines(keepends=True)
+    commit = max(number for number, line in enumerate(lines) if line.startswith(b'{"action":"C"'))
+    end = {"C": b"", "K": change_line("K", applied), "R": change_line("B", applied, xid="7")}[last]
+    path.write_bytes(b"".join(lines[: commit + 1]) + end)
+    database.execute(insert.format(101, 200))
+
+    for replayed, received in ((start, 0), (applied, 1)):
+        stop = Stop()
+        writer = receiver(folder, start)
+        writer.room = Room(folder, SIZE, Limits(most=1, floor=0))
+        receive_as(database, writer, stop, UntilPaused(Lsn(), replayed, stop))
+        assert writer.transactions == received
+        assert ("though all of it is applied" in caplog.text) == bool(received)

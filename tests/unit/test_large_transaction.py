@@ -197,6 +197,16 @@ def test_receiving_stops_while_it_finds_out_where_it_was(tmp_path: Path) -> None
         receiver.repair(stop)
 
 
+def test_what_was_received_where_only_sql_is_left(tmp_path: Path) -> None:
+    """Change files are removed where room is short."""
+    commit = mark_line(Mark.COMMIT, at(1, 900), "7", "2026-01-10 15:00+00")
+    path_of(tmp_path, 1, SQL, "").write_bytes(
+        mark_line(Mark.BEGIN, at(1), "7") + commit + mark_line(Mark.SWITCH, at(2))
+    )
+    path_of(tmp_path, 2, JSON).write_bytes(change_line("K", at(2, 1)))
+    assert backlog.last_commit([*backlog.files_with_changes(tmp_path, SIZE).values()]) == at(1, 900)
+
+
 def no_reading(path: Path, *_args: object) -> None:
     raise AssertionError(f"{path} was read")
 
