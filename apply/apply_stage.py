@@ -39,7 +39,7 @@ from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.retry import persist
 from pgcopydb.runtime.stop import Stop, StopMode
 from pgcopydb.runtime.watch import FolderWatch, wait_for_any
-from pgcopydb.runtime.workdir import WorkDir
+from pgcopydb.runtime.workdir import InUse, WorkDir
 
 logger = logging.getLogger(__name__)
 
@@ -198,8 +198,12 @@ class Stage:
         """When the target has come to another file."""
         if self.keep_files or self.replayed.value // self.stream.segment_size == self._pruned:
             return
+        try:
+            removed = prune(self.workdir, self.stream.segment_size, self.replayed, self.heart.beat)
+        except InUse as error:
+            logger.debug("Files are removed later: %s", error)
+            return
         self._pruned = self.replayed.value // self.stream.segment_size
-        removed = prune(self.workdir.changes, self.stream.segment_size, self.replayed, self.heart.beat)
         if removed:
             logger.debug("Removed %d files of changes, the last one %s", len(removed), removed[-1].name)
 

@@ -4,7 +4,7 @@ A file is needed as long as the target may have to begin in it again: it holds a
 is not durable there. The last SQL file and the change file that it is made of are always kept, and so is the last
 change file in which a transaction ends: transform and receive find there where they were. Which commit was the last one
 in a file that was removed is kept in ``removed``: a target that has gone back behind it, to a backup or a standby that
-lagged, cannot be brought forward any more.
+lagged, cannot be brought forward any more. Only one process removes files at a time, by a lock of the work directory.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ from typing import Final
 from pgcopydb.apply.sql_reader import first_file
 from pgcopydb.daemon.backlog import last_commit
 from pgcopydb.daemon.change_file import JSON, PARTIAL, SQL, Beat, ends_a_transaction, no_beat
-from pgcopydb.daemon.tail import files_of, remember_first
+from pgcopydb.daemon.segments import Segment
+from pgcopydb.daemon.tail import files_of, move_first_on
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.durable import disk_errors
 from pgcopydb.runtime.errors import CorruptState, StateError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.sealed import read_sealed, write_sealed
+from pgcopydb.runtime.workdir import WorkDir
 
 _REMOVED: Final = "removed"
+LOCK: Final = "prune"
+"""Its name in the work directory."""
 
 
 def prunable(folder: Path, segment_size: int, durable: Lsn, beat: Beat = no_beat) -> list[Path]:
@@ -48,17 +52,22 @@ def prunable(folder: Path, segment_size: int, durable: Lsn, beat: Beat = no_beat
     ]
 
 
-def prune(folder: Path, segment_size: int, durable: Lsn, beat: Beat = no_beat) -> list[Path]:
-    """Remove them; which they were."""
+def prune(workdir: WorkDir, segment_size: int, durable: Lsn, beat: Beat = no_beat, *, wait: bool = False) -> list[Path]:
+    """Remove them; which they were. Raises ``InUse`` while another process does so, unless it is to be waited for."""
+    with workdir.lock(LOCK, wait=wait):
+        return _prune(workdir.changes, segment_size, durable, beat)
+
+
+def _prune(folder: Path, segment_size: int, durable: Lsn, beat: Beat) -> list[Path]:
     found = prunable(folder, segment_size, durable, beat)
     last = last_commit([path for path in found if path.name.endswith(SQL)], beat)
     failpoint("prune.before_note")
     if last > last_removed(folder):
         write_sealed(folder / _REMOVED, {"lsn": str(last)})
     if found:
-        failpoint("prune.before_first")
         left = next(path for path in files_of(folder, SQL, segment_size).values() if path not in found)
-        remember_first(folder, left.name.partition(".")[0])
+        failpoint("prune.before_first")
+        move_first_on(folder, Segment.parse(left.name.partition(".")[0], segment_size))
     for path in found:
         failpoint("prune.before_remove")
         with disk_errors(path, "removing"):

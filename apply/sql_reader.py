@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from pgcopydb.apply.sql_lines import Mark, MarkLine, misplaced, read_mark
-from pgcopydb.daemon.change_file import SQL
+from pgcopydb.daemon.change_file import SQL, open_either
 from pgcopydb.daemon.tail import Tail, check_first, files_of
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.errors import CorruptState
@@ -198,6 +198,6 @@ def first_file(files: Mapping[int, Path], position: Lsn, segment_size: int) -> i
 
 def _continues(path: Path) -> bool:
     """Whether the file begins within a transaction."""
-    with path.open("rb") as file:
+    with open_either(path) as file:
         mark = read_mark(line) if (line := file.readline()).endswith(b"\n") else None
         return line != b"" and (mark is None or mark.mark in {Mark.COMMIT, Mark.ROLLBACK})

@@ -106,9 +106,8 @@ class VacuumQueue:
                 job = VacuumJob(row["oid"], name, frozen=False, partitioned=True, partitions_done=done)
                 # After the partitions: with the lowest cost of all it is taken last.
                 self._pool.submit(job, cost=-1)
-        for oid in self._last:
-            for table in self._store.rows("SELECT schema, name FROM copied_table WHERE oid = ?", (oid,)):
-                self._pool.submit(VacuumJob(oid, Name(table["schema"], table["name"]), frozen=False), cost=-1)
+        for job in self._last:
+            self._pool.submit(job, cost=-1)
         self._pool.drain()
 
     def _work(self, session: SingleSession, job: VacuumJob) -> None:

@@ -16,6 +16,7 @@ import typer
 from pgcopydb.apply import apply_stage, transform_stage
 from pgcopydb.apply.catalog import Catalogs
 from pgcopydb.apply.pipe import apply_pipe, print_statements, transform_pipe
+from pgcopydb.apply.prune import LOCK as PRUNE
 from pgcopydb.apply.prune import prunable
 from pgcopydb.apply.prune import prune as remove_durable
 from pgcopydb.apply.replay import OnConflict
@@ -305,8 +306,12 @@ def prune(
     source_end, target_end = _endpoint(Side.SOURCE, source, workdir), _optional_target(target, workdir)
     with closing(sentinel_of(stream, source_end, target_end)) as sentinel_here:
         durable = sentinel_here.read().replay_lsn
-    act = prunable if dry_run else remove_durable
-    names = [path.name for path in act(workdir.changes, stream.segment_size, durable)]
+    if dry_run:
+        with workdir.lock(PRUNE, wait=True):
+            found = prunable(workdir.changes, stream.segment_size, durable)
+    else:
+        found = remove_durable(workdir, stream.segment_size, durable, wait=True)
+    names = [path.name for path in found]
     if json:
         typer.echo(orjson.dumps({"removed": [] if dry_run else names, "removable": names if dry_run else []}))
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +39,8 @@ def files_with_changes(folder: Path, segment_size: int) -> dict[int, Path]:
 def last_commit(paths: Sequence[Path], beat: Beat = no_beat) -> Lsn:
     """Of these files of changes, of either kind, in their order; 0/0 when no transaction ends in them."""
     for path in reversed(paths):
-        with disk_errors(path, "reading"):
+        # What is removed meanwhile the target has.
+        with disk_errors(path, "reading"), suppress(FileNotFoundError):
             for _, line in lines_backwards(path, beat):
                 found = _COMMIT.match(line)
                 if found is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 import orjson
 
@@ -180,7 +180,11 @@ def ends_a_transaction(path: Path, beat: Beat = no_beat) -> bool:
     The file may be written to meanwhile: half a line at its end does not count.
     """
     with disk_errors(path, "reading"):
-        return bool(_last_boundary(path, beat, being_written=True)[1])
+        try:
+            return bool(_last_boundary(path, beat, being_written=True)[1])
+        except FileNotFoundError:
+            # Whoever has removed it meanwhile has seen such an end in a later one.
+            return True
 
 
 def _cut_torn_line(path: Path, beat: Beat) -> None:
@@ -238,9 +242,17 @@ def _read_head(path: Path, start: int, line: bytes) -> tuple[str, Lsn]:
         ) from exc
 
 
+def open_either(path: Path) -> IO[bytes]:
+    """Open a file to read it, which may have got its final name since it was found."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return path.with_name(path.name.removesuffix(PARTIAL)).open("rb")
+
+
 def lines_backwards(path: Path, beat: Beat = no_beat) -> Iterator[tuple[int, bytes]]:
     """Lines from the last to the first, with where each begins. Memory: a block and the longest line."""
-    with path.open("rb") as file:
+    with open_either(path) as file:
         end = file.seek(0, os.SEEK_END)
         behind: list[bytes] = []  # of the line that goes on there, the last piece first
         while end > 0:

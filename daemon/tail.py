@@ -49,19 +49,20 @@ def remember_first(folder: Path, segment: str) -> None:
     write_sealed(folder / _FIRST, {"segment": segment})
 
 
+def move_first_on(folder: Path, segment: Segment) -> None:
+    """As ``remember_first``, unless a later one is the first already."""
+    note = folder / _FIRST
+    if not note.exists() or _read_first(note, segment.size).number < segment.number:
+        remember_first(folder, segment.name)
+
+
 def check_first(files: Mapping[int, Path], segment_size: int) -> None:
     """Raises ``CorruptState`` when somebody else than this program has removed the first ones."""
     number, path = next(iter(files.items()), (-1, Path()))
     note = path.with_name(_FIRST) if files else path
     if not note.is_file():
         return
-    try:
-        first = Segment.parse(str(read_sealed(note)["segment"]), segment_size)
-    except (ValueError, KeyError) as exc:
-        raise CorruptState(
-            f"{note} does not say which file is the first: {exc}",
-            hint="Restore it; or remove it, if you know that no file of changes is gone.",
-        ) from exc
+    first = _read_first(note, segment_size)
     if number > first.number:
         suffix = path.name.removesuffix(PARTIAL).partition(".")[2]
         raise CorruptState(
@@ -69,6 +70,16 @@ def check_first(files: Mapping[int, Path], segment_size: int) -> None:
             f" of {first.name}.{suffix}",
             hint=_MADE_AGAIN if f".{suffix}" == SQL else _LOST,
         )
+
+
+def _read_first(note: Path, segment_size: int) -> Segment:
+    try:
+        return Segment.parse(str(read_sealed(note)["segment"]), segment_size)
+    except (ValueError, KeyError) as exc:
+        raise CorruptState(
+            f"{note} does not say which file is the first: {exc}",
+            hint="Restore it; or remove it, if you know that no file of changes is gone.",
+        ) from exc
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import socket
@@ -20,6 +21,12 @@ from urllib.parse import quote
 
 from pgcopydb.runtime.durable import disk_errors
 from pgcopydb.runtime.errors import StateError
+
+logger = logging.getLogger(__name__)
+
+
+class InUse(StateError):
+    """Another process holds the lock of a service."""
 
 
 def default_directory() -> Path:
@@ -168,8 +175,8 @@ class WorkDir:
         return False
 
     @contextmanager
-    def lock(self, service: str = "clone") -> Iterator[None]:
-        """Hold the lock of a service for the length of the block; ``StateError`` when another process has it."""
+    def lock(self, service: str = "clone", *, wait: bool = False) -> Iterator[None]:
+        """Hold the lock of a service for the block; ``InUse`` when another process has it, unless it is waited for."""
         path = self.lock_file(service)
         with disk_errors(path, "opening the lock file"):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -178,10 +185,13 @@ class WorkDir:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as exc:
                 holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
-                raise StateError(
-                    f"the work directory {self.top} is in use by another pgcopydb {service} (process {holder})",
-                    hint="Wait for it, stop it, or give this run a work directory of its own with --dir.",
-                ) from exc
+                if not wait:
+                    raise InUse(
+                        f"the work directory {self.top} is in use by another pgcopydb {service} (process {holder})",
+                        hint="Wait for it, stop it, or give this run a work directory of its own with --dir.",
+                    ) from exc
+                logger.info("Waiting for another process (%s) that holds the lock %s", holder, service)
+                fcntl.flock(fd, fcntl.LOCK_EX)
             # The lock is what counts: without room on the disk its holder has no name.
             with suppress(OSError):
                 os.ftruncate(fd, 0)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pgcopydb.runtime.workdir import WorkDir
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
+from tests.following import is_halted
 from tests.integration.test_follow import current, drop_progress, uris
 from tests.wait import wait_until
 
@@ -85,3 +87,41 @@ def test_transform_is_killed_while_it_closes_a_file(
     pgcopydb.run("stream", "transform", *where, env=env, timeout=30)
     pgcopydb.run("stream", "apply", *where, env=env)
     assert_same_content(pair.source.dsn, pair.target.dsn)
+
+
+def test_files_are_removed_by_hand_while_apply_removes_more(
+    pair: DbPair, pgcopydb: Command, workdir_path: Path
+) -> None:
+    """The one who is slower knows of an earlier position."""
+    env, where = uris(pair), ("--dir", workdir_path)
+    for number in (1, 2):
+        pair.source.execute(f"INSERT INTO t VALUES ({number})")
+        pair.source.execute("SELECT pg_switch_wal()")
+    pair.source.execute("INSERT INTO t VALUES (3)")
+    end = ("--endpos", current(pair))
+    pgcopydb.run("stream", "receive", *where, *end, env=env)
+    pgcopydb.run("stream", "transform", *where, env=env)
+    pgcopydb.run("stream", "apply", *where, "--keep-files", env=env)
+
+    slow = pgcopydb.start("stream", "prune", *where, env=env | {"PGCOPYDB_FAILPOINTS": "prune.before_first=stop"})
+    wait_until(lambda: is_halted(slow.pid), 30, "files to be found that can go")
+    for number in (4, 5):
+        pair.source.execute("SELECT pg_switch_wal()")
+        pair.source.execute(f"INSERT INTO t VALUES ({number})")
+    pgcopydb.run("follow", *where, "--endpos", current(pair), env=env)
+    slow.send_signal(signal.SIGCONT)
+    assert slow.wait(30) == 0, pgcopydb.log_of(slow)
+
+    pair.source.execute("SELECT pg_switch_wal()")
+    pair.source.execute("INSERT INTO t VALUES (6)")
+    pgcopydb.run("follow", *where, "--endpos", current(pair), env=env)
+    assert_same_content(pair.source.dsn, pair.target.dsn)
+    assert "VALUES ('4')" not in written(workdir_path, ".sql"), "what was left by the one was not removed by the other"
+
+
+def test_removing_files_by_hand_waits_for_its_turn(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    with WorkDir(workdir_path).lock("prune"):
+        waiting = pgcopydb.start("stream", "prune", "--dir", workdir_path, env=uris(pair))
+        wait_until(lambda: "Waiting for another process" in pgcopydb.log_of(waiting), 30, "it to wait")
+        assert waiting.poll() is None
+    assert waiting.wait(30) == 0, pgcopydb.log_of(waiting)
