@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pgcopydb.apply.apply_stage import Stage, run_apply
+from pgcopydb.daemon import tail
+from pgcopydb.daemon.heartbeat import Heartbeat
+from pgcopydb.daemon.slot import sentinel_of
+from pgcopydb.daemon.stream import load_stream
+from pgcopydb.daemon.tail import Tail
+from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.conninfo import ConnInfo, Side
+from pgcopydb.runtime.errors import Stopped
+from pgcopydb.runtime.stop import Stop, StopMode
 from pgcopydb.runtime.workdir import WorkDir
 from tests.content import assert_same_content
 from tests.fix_command import Command
@@ -125,3 +137,45 @@ def test_removing_files_by_hand_waits_for_its_turn(pair: DbPair, pgcopydb: Comma
         wait_until(lambda: "Waiting for another process" in pgcopydb.log_of(waiting), 30, "it to wait")
         assert waiting.poll() is None
     assert waiting.wait(30) == 0, pgcopydb.log_of(waiting)
+
+
+@pytest.mark.parametrize("wanted", [StopMode.GRACEFUL, StopMode.FAST])
+def test_apply_is_stopped_while_it_reads_a_large_transaction(
+    wanted: StopMode, pair: DbPair, pgcopydb: Command, workdir_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that it lives for each block that it reads, and reads no more of them when it is stopped."""
+    env, where = uris(pair), ("--dir", workdir_path)
+    pair.source.execute("INSERT INTO t SELECT generate_series(1, 20000)")
+    pgcopydb.run("stream", "receive", *where, "--endpos", current(pair), env=env)
+    pgcopydb.run("stream", "transform", *where, env=env)
+    stop, workdir = Stop(), WorkDir(workdir_path)
+    source, target = (
+        Endpoint(ConnInfo.parse(side, dsn), "large")
+        for side, dsn in ((Side.SOURCE, pair.source.dsn), (Side.TARGET, pair.target.dsn))
+    )
+    stream = load_stream(workdir)
+    told: list[int] = []
+    read: list[int] = []
+    beat, real_read = Heartbeat.beat, Tail.read
+
+    def counted_beat(self: Heartbeat, *more: Any) -> None:
+        told.append(len(read))
+        beat(self, *more)
+
+    def counted_read(self: Tail) -> bytes:
+        read.append(self.offset)
+        if len(read) == 5:
+            stop.request(wanted)
+        return real_read(self)
+
+    monkeypatch.setattr(tail, "_BLOCK_BYTES", 4096)
+    monkeypatch.setattr(Heartbeat, "beat", counted_beat)
+    monkeypatch.setattr(Tail, "read", counted_read)
+    with pytest.raises(Stopped), closing(sentinel_of(stream, source, target, "apply")) as sentinel:
+        run_apply(Stage(target, sentinel, workdir, stream, stop))
+    assert len(read) == 5
+    assert set(range(5)) <= set(told)
+    assert pair.target.fetch("SELECT count(*) FROM t") == [(0,)]
+    monkeypatch.undo()
+    pgcopydb.run("stream", "apply", *where, env=env)
+    assert_same_content(pair.source.dsn, pair.target.dsn)
