@@ -48,10 +48,13 @@ class Phase(StrEnum):
     FAILED = "failed"
 
 
+_WORKING: Final = frozenset({Phase.RUNNING, Phase.WAITING})
+
+
 class StageState(msgspec.Struct):
     """``since``, ``updated`` and ``error_at`` are times of day (ISO 8601, UTC); ``beat`` is on ``clock``.
 
-    ``committed``: when the last transaction was committed on the source. Rates are per second.
+    ``committed``: when the last transaction was committed on the source. Rates are per second, 0 while nothing is done.
     """
 
     name: str
@@ -113,6 +116,10 @@ class Heartbeat:
         news = (phase, detail) != (state.phase, state.detail)
         if phase is not state.phase:
             state.since = now_text()
+        if phase not in _WORKING:
+            # Of what was done before nothing follows for what is done now.
+            state.byte_rate = state.transaction_rate = 0.0
+            self._rated = None
         state.phase, state.detail, state.beat, state.restarts = phase, detail, now, restarts
         if news or now - self._written >= _WRITE_SECONDS:
             self._write(now)

@@ -29,12 +29,16 @@ from pgcopydb.runtime.workdir import WorkDir
 STAGES: Final = ("receive", "transform", "apply")
 _CAUGHT_UP_BYTES: Final = 1 << 20
 """An idle migration tells its positions only when they have moved so far."""
+_WORKING: Final = frozenset({Phase.RUNNING, Phase.WAITING})
 _LIVING: Final = frozenset({Phase.STARTING, Phase.RUNNING, Phase.WAITING, Phase.PAUSED, Phase.RETRYING})
 
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """``alive``: a process holds the lock of the stage. ``silent``: seconds since it said that it lives."""
+    """``alive``: a process holds the lock of the stage. ``silent``: seconds since it said that it lives.
+
+    ``state``: what it said last; the rates of one that is not alive are 0.
+    """
 
     name: str
     alive: bool
@@ -42,13 +46,19 @@ class StageStatus:
     silent: float | None
     state: StageState | None
 
+    @property
+    def works(self) -> bool:
+        """Whether what it says holds now: one that lost its server may have to go back."""
+        return self.alive and self.state is not None and self.state.phase in _WORKING
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
     """What is known now. None stands for what could not be asked: ``problems`` says why.
 
     ``lag_bytes``: WAL of the source that the target does not have; ``lag_seconds``: since the last transaction that
-    the target has was committed, 0 when it has everything. ``seconds_to_endpos`` is a guess from the rate of applying.
+    the target has was committed, 0 when it has everything. ``seconds_to_endpos`` is a guess from the rate of applying,
+    None while nothing is applied.
     """
 
     running: bool
@@ -73,8 +83,9 @@ def stage_status(workdir: WorkDir, name: str, lock: str | None = None) -> StageS
     if state is None:
         return StageStatus(name, alive, Phase.STARTING if alive else "not started", None, None)
     phase: str = state.phase
-    if not alive and state.phase in _LIVING:
-        phase = "gone"
+    if not alive:
+        phase = "gone" if state.phase in _LIVING else phase
+        state = msgspec.structs.replace(state, transaction_rate=0.0, byte_rate=0.0)
     return StageStatus(name, alive, phase, clock() - state.beat, state)
 
 
@@ -89,7 +100,10 @@ def lag_seconds(
         return None
     position = Lsn.parse(received.position)
     behind_source = here.bytes_since(position) if here is not None else 0
-    has_all = received.committed in {None, applied.committed} or Lsn.parse(applied.position) >= position
+    # Right after a keepalive receive is ahead, though nothing was committed since. A receive that was started again has
+    # received no transaction yet, whatever waits: that says nothing.
+    same = received.committed is not None and received.committed == applied.committed
+    has_all = same or Lsn.parse(applied.position) >= position
     if has_all and behind_source <= _CAUGHT_UP_BYTES:
         return 0.0
     if applied.committed is None:
@@ -122,7 +136,7 @@ def collect(workdir: WorkDir, stream: Stream, source: Endpoint | None, target: E
                 sentinel = opened.read()
         except PgcopydbError as error:
             problems.append(error.message)
-    told = {stage.name: stage.state for stage in stages}
+    receiving, _, applying = stages
     return Status(
         running=any(stage.alive for stage in stages),
         supervisor=supervisor,
@@ -134,30 +148,34 @@ def collect(workdir: WorkDir, stream: Stream, source: Endpoint | None, target: E
         slot=health,
         problems=list(dict.fromkeys(problems)),
         warnings=[worry.message for worry in [worry_about(health, stream.slot) if health else None] if worry],
-        lag_seconds=lag_seconds(told.get("receive"), told.get("apply"), position, now),
-        **_distances(sentinel, position, told.get("apply")),
+        lag_seconds=lag_seconds(receiving.state, applying.state, position, now),
+        lag_bytes=lag_bytes(sentinel, position, _applied(sentinel, applying)) if sentinel else None,
+        seconds_to_endpos=seconds_to_endpos(sentinel, applying, receiving) if sentinel else None,
     )
 
 
-def _distances(sentinel: SentinelRow | None, here: Lsn | None, applying: StageState | None) -> dict[str, Any]:
-    if sentinel is None:
-        return {}
-    replayed = sentinel.replay_lsn
-    if applying is not None:
-        # It tells the sentinel only now and then.
-        replayed = max(replayed, Lsn.parse(applying.position))
-    ahead = max(sentinel.write_lsn, here or Lsn())
-    seconds: float | None = None
-    if sentinel.endpos and applying is not None:
-        left = sentinel.endpos.value - replayed.value
-        if left <= 0:
-            seconds = 0.0
-        elif applying.byte_rate > 1:
-            seconds = left / applying.byte_rate
-    return {
-        "lag_bytes": max(0, ahead.bytes_since(replayed)) if replayed else None,
-        "seconds_to_endpos": seconds,
-    }
+def _applied(sentinel: SentinelRow, applying: StageStatus) -> Lsn:
+    """What is durable; what is applied, as long as that cannot have been lost: the sentinel is told now and then."""
+    told = Lsn.parse(applying.state.position) if applying.works and applying.state is not None else Lsn()
+    return max(sentinel.replay_lsn, told)
+
+
+def lag_bytes(sentinel: SentinelRow, here: Lsn | None, applied: Lsn) -> int | None:
+    """None before anything is applied. Pure."""
+    return max(0, max(sentinel.write_lsn, here or Lsn()).bytes_since(applied)) if applied else None
+
+
+def seconds_to_endpos(sentinel: SentinelRow, applying: StageStatus, receiving: StageStatus) -> float | None:
+    """0 when the target has come to the end position; None when there is none, or nothing goes towards it. Pure."""
+    if not sentinel.endpos:
+        return None
+    left = sentinel.endpos.bytes_since(_applied(sentinel, applying))
+    if left <= 0:
+        return 0.0
+    is_coming = receiving.works or sentinel.write_lsn >= sentinel.endpos
+    if applying.state is None or not applying.works or not is_coming or applying.state.byte_rate <= 1:
+        return None
+    return left / applying.state.byte_rate
 
 
 def status_json(status: Status) -> dict[str, Any]:

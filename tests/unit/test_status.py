@@ -10,9 +10,10 @@ import pytest
 from pgcopydb.daemon import heartbeat
 from pgcopydb.daemon.disk import disk_use
 from pgcopydb.daemon.heartbeat import Heartbeat, Phase, StageState, clock, heartbeat_of, read_state, told_how_it_ends
+from pgcopydb.daemon.sentinel import SentinelRow
 from pgcopydb.daemon.service import MOVING_SECONDS, all_move, describe
 from pgcopydb.daemon.slot_health import SlotHealth, worry_about
-from pgcopydb.daemon.status import lag_seconds, stage_status
+from pgcopydb.daemon.status import StageStatus, lag_seconds, seconds_to_endpos, stage_status
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.errors import SourceError, Stopped
 from pgcopydb.runtime.workdir import WorkDir
@@ -40,6 +41,9 @@ def workdir(tmp_path: Path) -> WorkDir:
         (state("receive", 900, "2026-01-10 15:00:20+00"), state("apply", 500, "2026-01-10 15:00:20+00"), 900, 0.0),
         (state("receive", 900, "2026-01-10 15:00:25+00"), state("apply", 500, "2026-01-10 15:00:20+00"), 900, 10.0),
         (state("receive", 900, None), state("apply", 900, None), 900, 0.0),
+        # Receive was started again on a source that is quiet, and hours of changes wait to be applied.
+        (state("receive", 900, None), state("apply", 500, "2026-01-10 13:00:30+00"), 900, 7200.0),
+        (state("receive", 900, None), state("apply", 500, None), 900, None),
         # Received is not all there is.
         (state("receive", 900, "2026-01-10 15:00:20+00"), state("apply", 900, "2026-01-10 15:00:20+00"), 9 << 20, 10.0),
         (state("receive", 900, "2026-01-10 15:00:25+00"), state("apply", 500, None), 900, None),
@@ -48,6 +52,35 @@ def workdir(tmp_path: Path) -> WorkDir:
 )
 def test_lag(received: StageState, applied: StageState | None, here: int, lag: float | None) -> None:
     assert lag_seconds(received, applied, Lsn(here), NOW) == lag
+
+
+def stage_of(state: StageState, *, alive: bool = True) -> StageStatus:
+    return StageStatus(state.name, alive, state.phase, 1.0, state)
+
+
+@pytest.mark.parametrize(
+    ("applying", "receiving", "written", "seconds"),
+    [
+        (stage_of(state("apply", 500)), stage_of(state("receive", 900)), 900, 10.0),
+        (stage_of(state("apply", 500), alive=False), stage_of(state("receive", 900)), 900, None),
+        # It has to go back when the target has lost what it had not written: from 400 it starts again.
+        (stage_of(state("apply", 500, phase=Phase.RETRYING)), stage_of(state("receive", 900)), 900, None),
+        (stage_of(state("apply", 1000, phase=Phase.RETRYING)), stage_of(state("receive", 900)), 900, None),
+        (stage_of(state("apply", 1000)), stage_of(state("receive", 900)), 900, 0.0),
+        # Nobody receives what is missing.
+        (stage_of(state("apply", 500)), stage_of(state("receive", 900), alive=False), 900, None),
+        (stage_of(state("apply", 500)), stage_of(state("receive", 1000), alive=False), 1000, 10.0),
+        (StageStatus("apply", True, Phase.STARTING, None, None), stage_of(state("receive", 900)), 900, None),
+    ],
+    ids=["goes on", "dead", "retrying", "retrying, was there", "there", "nothing comes", "all came", "starting"],
+)
+def test_when_it_ends(applying: StageStatus, receiving: StageStatus, written: int, seconds: float | None) -> None:
+    sentinel = SentinelRow(Lsn(1), Lsn(1000), True, Lsn(written), Lsn(400), Lsn(400))
+    if applying.state is not None:
+        applying.state.byte_rate = 50.0
+    assert seconds_to_endpos(sentinel, applying, receiving) == seconds
+    assert seconds_to_endpos(sentinel._replace(endpos=Lsn()), applying, receiving) is None
+    assert seconds_to_endpos(sentinel._replace(replay_lsn=Lsn(1000)), applying, receiving) == 0.0
 
 
 def test_one_line() -> None:
@@ -154,6 +187,16 @@ def test_rates_follow_what_is_done(workdir: WorkDir, monkeypatch: pytest.MonkeyP
         heart.at(Lsn(second * 1000), second * 50)
     assert heart.state.byte_rate == pytest.approx(1000, rel=0.01)
     assert heart.state.transaction_rate == pytest.approx(50, rel=0.01)
+    heart.beat()
+    told = stage_status(workdir, "apply").state
+    assert told is not None
+    assert (told.byte_rate, told.transaction_rate) == (0, 0), "its process is gone"
+    with workdir.lock("apply"):
+        told = stage_status(workdir, "apply").state
+    assert told is not None
+    assert told.transaction_rate == pytest.approx(50, rel=0.01)
+    heart.retrying(SourceError("gone"))
+    assert (heart.state.byte_rate, heart.state.transaction_rate) == (0, 0)
 
 
 def test_what_files_take(workdir: WorkDir) -> None:
