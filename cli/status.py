@@ -15,6 +15,7 @@ from rich.text import Text
 
 from pgcopydb.cli import options as o
 from pgcopydb.cli.tables import new_console, new_table
+from pgcopydb.daemon.slot_health import SlotHealth
 from pgcopydb.daemon.status import StageStatus, Status, collect, status_json
 from pgcopydb.daemon.stream import load_stream
 from pgcopydb.postgres.connect import Endpoint
@@ -56,8 +57,13 @@ def status(
         for side, text in ((Side.SOURCE, source), (Side.TARGET, target))
     )
 
+    health: SlotHealth | None = None
+
     def look() -> Status:
-        return collect(workdir, stream, source_end, target_end)
+        nonlocal health
+        found = collect(workdir, stream, source_end, target_end, health)
+        health = found.slot or health
+        return found
 
     if not watch:
         found = look()
@@ -128,8 +134,12 @@ def _figures(found: Status) -> list[str]:
         lines.append(f"behind      {pretty_size(found.lag_bytes)} of WAL, {seconds}")
     if found.seconds_to_endpos is not None:
         lines.append(f"end         in about {pretty_seconds(found.seconds_to_endpos)} at this rate")
-    if found.slot is not None and found.slot.exists:
+    if found.slot is not None and not found.slot.exists:
+        lines.append(f"slot        {found.slot_name}: is not on the source any more")
+    elif found.slot is not None:
         safe = "" if found.slot.safe_bytes is None else f", {pretty_size(found.slot.safe_bytes)} until it may be lost"
+        if found.slot.seconds_left is not None:
+            safe += f" (about {pretty_seconds(found.slot.seconds_left)} at this rate)"
         lines.append(
             f"slot        {found.slot_name}: {found.slot.status or 'there'},"
             f" {'active' if found.slot.active else 'not active'},"

@@ -8,7 +8,6 @@ Positions are reported by those who own them: ``write_lsn`` and ``flush_lsn`` by
 from __future__ import annotations
 
 import logging
-import threading
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -17,7 +16,7 @@ import psycopg
 from pgcopydb.postgres.classify import classify, server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint, hang_up
 from pgcopydb.postgres.conninfo import Side
-from pgcopydb.postgres.liveness import SILENT_SECONDS
+from pgcopydb.postgres.liveness import with_patience
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import quote_literal
 from pgcopydb.runtime.errors import StateError
@@ -143,17 +142,12 @@ class Sentinel:
 
     def _run(self, statement: str, *values: object) -> list[tuple[object, ...]]:
         connection = self._connected()
-        # A connection that is lost somewhere in the middle would be waited for without an end.
-        patience = threading.Timer(SILENT_SECONDS, hang_up, [connection])
-        patience.daemon = True
-        patience.start()
         try:
-            cursor = connection.execute(statement.encode(), values or None)
-            return cursor.fetchall() if cursor.description is not None else []
+            with with_patience(connection):
+                cursor = connection.execute(statement.encode(), values or None)
+                return cursor.fetchall() if cursor.description is not None else []
         except psycopg.Error as exc:
             raise self._failed(exc) from exc
-        finally:
-            patience.cancel()
 
     def _connected(self) -> Connection:
         if self._connection is None:

@@ -14,13 +14,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import sdnotify
 
 from pgcopydb.daemon.heartbeat import Phase, StageState, clock, read_state
-from pgcopydb.daemon.slot_health import SlotHealth, Worry, read_health, worry_about
+from pgcopydb.daemon.slot_health import SlotHealth, Worry, read_health, with_rate, worry_about
 from pgcopydb.daemon.status import lag_seconds
 from pgcopydb.daemon.stream import find_stream
 from pgcopydb.postgres.connect import Connection, Endpoint
@@ -121,16 +121,14 @@ class Service:
         connection: Connection | None = None
         worried: Worry | None = None
         repeated = 0.0
-        slot = ""
         while not self._over.wait(_SLOT_SECONDS if self.health is not None else _TICK_SECONDS):
             try:
                 stream = find_stream(self.workdir)
                 if stream is None or not stream.consistent_point:
                     continue
-                slot = stream.slot
                 if connection is None:
                     connection = self.source.connect("slot")
-                self.health = read_health(connection, slot)
+                self.health = with_rate(read_health(connection, stream.slot), self.health)
             except PgcopydbError as error:
                 # Whoever needs the source for more than a look says that it is away.
                 logger.debug("%s", error)
@@ -140,7 +138,7 @@ class Service:
                 if self._over.wait(_SLOT_SECONDS):
                     return
                 continue
-            worry = worry_about(self.health, slot)
+            worry = worry_about(self.health)
             if worry is not None and (
                 worried is None or worry.level > worried.level or clock() - repeated > _REPEAT_SECONDS
             ):
@@ -159,9 +157,14 @@ def all_move(states: Mapping[str, StageState], now: float) -> bool:
 
 
 def describe(states: Mapping[str, StageState], health: SlotHealth | None, now: datetime) -> str:
-    """One line for ``systemctl status``. Pure."""
+    """One line for ``systemctl status``: first what is wrong. Pure.
+
+    ``now`` is our clock; where the source's clock and WAL were is known since the last look at the slot.
+    """
     receive, apply = states.get("receive"), states.get("apply")
-    parts: list[str] = []
+    worry = worry_about(health) if health is not None else None
+    parts = [worry.message] if worry is not None else []
+    here = health.position if health is not None else Lsn()
     for name in ("receive", "transform", "apply"):
         state = states.get(name)
         if state is not None and state.phase in {Phase.RETRYING, Phase.PAUSED, Phase.FAILED, Phase.WAITING}:
@@ -169,8 +172,8 @@ def describe(states: Mapping[str, StageState], health: SlotHealth | None, now: d
     applied = Lsn.parse(apply.position) if apply is not None else Lsn()
     if receive is not None and apply is not None and applied:
         received = Lsn.parse(receive.position)
-        behind = f"{pretty_size(max(0, received.bytes_since(applied)))}"
-        seconds = lag_seconds(receive, apply, None, now)
+        behind = f"{pretty_size(max(0, max(received, here).bytes_since(applied)))}"
+        seconds = lag_seconds(receive, apply, here or None, now + (health.ahead if health is not None else timedelta()))
         parts.append(
             f"received {received}, applied {applied}, {behind}"
             f"{'' if seconds is None else f' and {pretty_seconds(seconds)}'} behind,"
@@ -178,7 +181,7 @@ def describe(states: Mapping[str, StageState], health: SlotHealth | None, now: d
         )
     elif receive is not None and Lsn.parse(receive.position):
         parts.append(f"received {receive.position}, nothing applied yet")
-    if health is not None and health.status not in {"", "reserved"}:
+    if worry is None and health is not None and health.status not in {"", "reserved"}:
         parts.append(f"slot {health.status}")
     return "; ".join(parts) or "starting"
 

@@ -6,9 +6,10 @@ slot; writes nothing. Works while the migration is down, and while a server is. 
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -17,16 +18,16 @@ from pgcopydb.daemon.disk import DiskUse, disk_use
 from pgcopydb.daemon.heartbeat import Phase, StageState, clock, read_state
 from pgcopydb.daemon.sentinel import SentinelRow
 from pgcopydb.daemon.slot import sentinel_of
-from pgcopydb.daemon.slot_health import SlotHealth, read_health, worry_about
+from pgcopydb.daemon.slot_health import SlotHealth, read_health, with_rate, worry_about
 from pgcopydb.daemon.stream import Stream
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.lsn import Lsn
-from pgcopydb.postgres.server import wal_position
 from pgcopydb.runtime.errors import PgcopydbError
 from pgcopydb.runtime.workdir import WorkDir
 
 STAGES: Final = ("receive", "transform", "apply")
+_BETWEEN_LOOKS_SECONDS: Final = 1.0
 _CAUGHT_UP_BYTES: Final = 1 << 20
 """An idle migration tells its positions only when they have moved so far."""
 _WORKING: Final = frozenset({Phase.RUNNING, Phase.WAITING})
@@ -114,29 +115,39 @@ def lag_seconds(
         return None
 
 
-def collect(workdir: WorkDir, stream: Stream, source: Endpoint | None, target: Endpoint | None) -> Status:
-    """Everything that answers. Raises nothing: what fails is among the problems."""
+def collect(
+    workdir: WorkDir,
+    stream: Stream,
+    source: Endpoint | None,
+    target: Endpoint | None,
+    before: SlotHealth | None = None,
+) -> Status:
+    """Everything that answers. Raises nothing: what fails is among the problems.
+
+    ``before``: an earlier look at the slot. Without one a slot that may be lost is looked at twice, for a rate.
+    """
     problems: list[str] = []
     supervisor = stage_status(workdir, "supervisor", "follow")
     stages = [stage_status(workdir, name) for name in STAGES]
     sentinel: SentinelRow | None = None
-    position: Lsn | None = None
     health: SlotHealth | None = None
-    now = datetime.now(UTC)
     if source is None:
         problems.append(f"neither --source nor {Side.SOURCE.variable} is given")
     else:
         try:
             with source.connect("status") as connection:
-                position = wal_position(connection)
-                health = read_health(connection, stream.slot)
-                row = connection.execute("SELECT pg_catalog.clock_timestamp()").fetchone()
-                now = row[0] if row else now
+                health = with_rate(read_health(connection, stream.slot), before)
+                if health.wal_rate is None and health.safe_bytes is not None and not health.lost:
+                    time.sleep(_BETWEEN_LOOKS_SECONDS)
+                    health = with_rate(read_health(connection, stream.slot), health)
             with closing(sentinel_of(stream, source, target, "status")) as opened:
                 sentinel = opened.read()
         except PgcopydbError as error:
             problems.append(error.message)
     receiving, _, applying = stages
+    position = health.position if health is not None else None
+    now = datetime.now(UTC) + (health.ahead if health is not None else timedelta())
+    worry = worry_about(health) if health is not None else None
     return Status(
         running=any(stage.alive for stage in stages),
         supervisor=supervisor,
@@ -147,7 +158,7 @@ def collect(workdir: WorkDir, stream: Stream, source: Endpoint | None, target: E
         source_position=position,
         slot=health,
         problems=list(dict.fromkeys(problems)),
-        warnings=[worry.message for worry in [worry_about(health, stream.slot) if health else None] if worry],
+        warnings=[worry.message] if worry is not None else [],
         lag_seconds=lag_seconds(receiving.state, applying.state, position, now),
         lag_bytes=lag_bytes(sentinel, position, _applied(sentinel, applying)) if sentinel else None,
         seconds_to_endpos=seconds_to_endpos(sentinel, applying, receiving) if sentinel else None,
@@ -210,6 +221,7 @@ def status_json(status: Status) -> dict[str, Any]:
             "retained_bytes": health.retained_bytes,
             "wal_status": health.status or None,
             "safe_wal_size": health.safe_bytes,
+            "seconds_until_lost": health.seconds_left,
             "invalidation_reason": health.reason or None,
         },
         "disk": {

@@ -10,12 +10,15 @@ that.
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from pgcopydb.postgres.classify import server_errors
-from pgcopydb.postgres.connect import Connection, Endpoint
+from pgcopydb.postgres.connect import Connection, Endpoint, hang_up
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.runtime.errors import Kind, PgcopydbError
 
@@ -53,6 +56,21 @@ def backend_pid(connection: Connection) -> int:
         row = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
     assert row is not None  # noqa: S101  one row
     return int(row[0])
+
+
+@contextmanager
+def with_patience(connection: Connection) -> Iterator[None]:
+    """For what a server answers at once: after so much silence it is hung up on, which raises in the block.
+
+    A connection that is lost somewhere in the middle would be waited for without an end.
+    """
+    patience = threading.Timer(SILENT_SECONDS, hang_up, [connection])
+    patience.daemon = True
+    patience.start()
+    try:
+        yield
+    finally:
+        patience.cancel()
 
 
 @dataclass(slots=True)

@@ -27,6 +27,7 @@ from pgcopydb.postgres.conninfo import ConnInfo
 from pgcopydb.postgres.liveness import ASK_SECONDS
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import quote_ident, quote_literal
+from pgcopydb.postgres.slot_loss import loss_of, reason_column
 from pgcopydb.runtime.errors import Kind, PgcopydbError, SourceError, TargetError
 from pgcopydb.runtime.stop import Stop
 
@@ -173,8 +174,9 @@ class ReplicationSession:
     def confirmed_flush(self, slot: str) -> Lsn:
         """How far a slot was acknowledged. Raises ``SourceError`` when there is no such slot, or it is lost."""
         lost = "wal_status = 'lost'" if self.server_version >= 130000 else "false"
+        reason = reason_column(self.server_version)
         result = self._run(
-            f"SELECT confirmed_flush_lsn, {lost} FROM pg_catalog.pg_replication_slots"  # noqa: S608
+            f"SELECT confirmed_flush_lsn, {lost}, {reason} FROM pg_catalog.pg_replication_slots"  # noqa: S608
             f" WHERE slot_name = {quote_literal(slot)}"
         )
         if result.ntuples == 0:
@@ -182,10 +184,12 @@ class ReplicationSession:
                 f"there is no replication slot {slot} on the {self._side}",
                 hint="Changes since it was dropped are gone: begin again with a new slot and a new copy.",
             )
-        if result.get_value(0, 1) == b"t":
+        why = (result.get_value(0, 2) or b"").decode()
+        if why or result.get_value(0, 1) == b"t":
+            loss = loss_of(why)
             raise self._side.error(
-                f"replication slot {slot} is lost: the {self._side} has removed WAL that it needs",
-                hint="Begin again with a new slot and a new copy; raise max_slot_wal_keep_size before.",
+                f"replication slot {slot} is lost: {loss.why}",
+                hint=f"Begin again with a new slot and a new copy; before that {loss.before}.",
             )
         return Lsn.parse((result.get_value(0, 0) or b"0/0").decode())
 

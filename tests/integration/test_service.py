@@ -249,6 +249,33 @@ def test_status(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
+def test_status_goes_on(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """``--watch``, until Ctrl-C: for a program a line each time, for a person one picture that changes."""
+    prepare(pair)
+    run = Following(pgcopydb, pair, workdir_path).start()
+    watch = pgcopydb.start("status", "--watch", "--json", "--dir", workdir_path, env=run.env())
+
+    def shown() -> dict[str, Any]:
+        lines = [line for line in pgcopydb.log_of(watch).splitlines(keepends=True) if line.endswith("}\n")]
+        return orjson.loads(lines[-1]) if lines else {"running": None}
+
+    wait_until(lambda: shown()["running"] is True, 30, "the first line")
+    assert shown()["seconds_to_endpos"] is None
+    run.process.terminate()
+    assert run.process.wait(30) == 12
+    wait_until(lambda: shown()["running"] is False, 30, "a line that says that it is stopped")
+    assert [one["transaction_rate"] for one in shown()["stages"]] == [0.0] * 3
+    pgcopydb.run("stream", "sentinel", "set", "endpos", "F/0", "--dir", workdir_path, env=run.env())
+    wait_until(lambda: shown()["sentinel"]["endpos"] == "F/0", 30, "a line with the end position")
+    assert shown()["seconds_to_endpos"] is None, "nothing is on the way to it"
+    watch.send_signal(signal.SIGINT)
+    assert watch.wait(30) == 0
+    people = pgcopydb.start("status", "-W", "--dir", workdir_path, env=run.env())
+    wait_until(lambda: "files " in pgcopydb.log_of(people), 30, "the picture")
+    people.send_signal(signal.SIGINT)
+    assert people.wait(30) == 0
+
+
 def test_the_last_error_stays_to_be_read(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
     pair.source.execute("CREATE TABLE t (id int PRIMARY KEY)")
     run = Following(pgcopydb, pair, workdir_path).start()

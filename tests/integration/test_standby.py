@@ -147,6 +147,44 @@ def test_a_standby_is_followed(decoding: Replicated, servers: Servers, pgcopydb:
         assert target.fetch("SELECT to_regnamespace('pgcopydb')") == [(None,)]
 
 
+def test_a_slot_whose_rows_are_removed(
+    decoding: Replicated, target_db: Database, pgcopydb: Command, workdir_path: Path
+) -> None:
+    """Nothing is wrong with the WAL: the reason is said, and what prevents it."""
+    primary, anywhere = decoding.primary, Database(decoding.standby.cluster, "postgres")
+    decoding.catch_up()
+    env = {"PGCOPYDB_SOURCE_PGURI": decoding.standby.dsn, "PGCOPYDB_TARGET_PGURI": target_db.dsn}
+    making = pgcopydb.start("stream", "setup", "--dir", workdir_path, env=env)
+
+    def is_made() -> bool:
+        primary.execute("SELECT pg_log_standby_snapshot()")
+        return making.poll() is not None
+
+    def is_lost() -> bool:
+        primary.execute("CREATE TABLE gone (i int); DROP TABLE gone")
+        primary.execute("VACUUM pg_class")
+        return anywhere.fetch("SELECT invalidation_reason FROM pg_replication_slots") == [("rows_removed",)]
+
+    wait_until(is_made, 60, "the slot")
+    assert making.returncode == 0, pgcopydb.log_of(making)
+    try:
+        anywhere.execute("ALTER SYSTEM SET hot_standby_feedback = off")
+        anywhere.execute("SELECT pg_reload_conf()")
+        wait_until(is_lost, 60, "the slot to be lost")
+        why = "replication slot pgcopydb is lost: the primary has removed rows of its catalogs that it needs"
+        found = orjson.loads(pgcopydb.run("status", "--json", "--dir", workdir_path, env=env).stdout)
+        assert found["warnings"] == [why]
+        failed = pgcopydb.run("stream", "receive", "--dir", workdir_path, env=env, check=False)
+        assert failed.returncode == 6
+        assert why in failed.stderr
+        assert "set hot_standby_feedback = on" in failed.stderr
+        assert "max_slot_wal_keep_size" not in failed.stderr
+    finally:
+        anywhere.execute("ALTER SYSTEM RESET hot_standby_feedback")
+        anywhere.execute("SELECT pg_reload_conf()")
+        pgcopydb.run("stream", "cleanup", "--dir", workdir_path, env=env)
+
+
 def test_what_a_standby_needs_to_be_followed(
     decoding: Replicated, target_db: Database, pgcopydb: Command, workdir_path: Path
 ) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from pgcopydb.daemon.disk import disk_use
 from pgcopydb.daemon.heartbeat import Heartbeat, Phase, StageState, clock, heartbeat_of, read_state, told_how_it_ends
 from pgcopydb.daemon.sentinel import SentinelRow
 from pgcopydb.daemon.service import MOVING_SECONDS, all_move, describe
-from pgcopydb.daemon.slot_health import SlotHealth, worry_about
+from pgcopydb.daemon.slot_health import SlotHealth, with_rate, worry_about
 from pgcopydb.daemon.status import StageStatus, lag_seconds, seconds_to_endpos, stage_status
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.errors import SourceError, Stopped
@@ -70,12 +71,17 @@ def stage_of(state: StageState, *, alive: bool = True) -> StageStatus:
         # Nobody receives what is missing.
         (stage_of(state("apply", 500)), stage_of(state("receive", 900), alive=False), 900, None),
         (stage_of(state("apply", 500)), stage_of(state("receive", 1000), alive=False), 1000, 10.0),
-        (StageStatus("apply", True, Phase.STARTING, None, None), stage_of(state("receive", 900)), 900, None),
+        (
+            StageStatus("apply", alive=True, phase=Phase.STARTING, silent=None, state=None),
+            stage_of(state("receive", 900)),
+            900,
+            None,
+        ),
     ],
     ids=["goes on", "dead", "retrying", "retrying, was there", "there", "nothing comes", "all came", "starting"],
 )
 def test_when_it_ends(applying: StageStatus, receiving: StageStatus, written: int, seconds: float | None) -> None:
-    sentinel = SentinelRow(Lsn(1), Lsn(1000), True, Lsn(written), Lsn(400), Lsn(400))
+    sentinel = SentinelRow(Lsn(1), Lsn(1000), apply=True, write_lsn=Lsn(written), flush_lsn=Lsn(), replay_lsn=Lsn(400))
     if applying.state is not None:
         applying.state.byte_rate = 50.0
     assert seconds_to_endpos(sentinel, applying, receiving) == seconds
@@ -90,10 +96,56 @@ def test_one_line() -> None:
     }
     assert describe(states, None, NOW) == "received 0/2000, applied 0/1000, 4096 B and 10.0s behind, 0 transactions/s"
     states["apply"].phase, states["apply"].detail = Phase.RETRYING, "the target is away"
-    said = describe(states, SlotHealth(exists=True, status="unreserved"), NOW)
+    said = describe(states, SlotHealth(exists=True, status="extended", position=Lsn(0x2000)), NOW)
     assert said.startswith("apply retrying: the target is away; received")
-    assert said.endswith("; slot unreserved")
+    assert said.endswith("; slot extended")
     assert describe({}, None, NOW) == "starting"
+
+
+@pytest.mark.parametrize(
+    ("health", "said"),
+    [
+        (SlotHealth(exists=False), "replication slot pgcopydb is not on the source any more"),
+        (SlotHealth(exists=True, status="lost", reason="idle_timeout"), "replication slot pgcopydb is lost: nobody"),
+        (SlotHealth(exists=True, status="unreserved"), "replication slot pgcopydb is about to be lost"),
+        (SlotHealth(exists=True, status="reserved", retained_bytes=60 << 30), "the source keeps 60 GB of WAL for"),
+    ],
+    ids=["dropped", "lost", "unreserved", "much is kept"],
+)
+def test_one_line_says_first_what_becomes_of_the_slot(health: SlotHealth, said: str) -> None:
+    states = {"receive": state("receive", 0x2000), "apply": state("apply", 0x2000)}
+    line = describe(states, health, NOW)
+    assert line.startswith(said)
+    assert "; received 0/2000" in line
+    assert "; slot " not in line
+
+
+def test_one_line_counts_as_status_does() -> None:
+    """With the source's clock and WAL, as far as they are known."""
+    committed = "2026-01-10 15:00:20+00"
+    states = {"receive": state("receive", 1 << 20, committed), "apply": state("apply", 1 << 20, committed)}
+    assert "0 B and 0ms behind" in describe(states, None, NOW)
+    health = SlotHealth(exists=True, status="reserved", position=Lsn(9 << 20), ahead=timedelta(seconds=-4))
+    assert "8192 kB and 6.0s behind" in describe(states, health, NOW)
+
+
+def test_the_rate_of_wal() -> None:
+    def seen(second: float, position: int) -> SlotHealth:
+        return SlotHealth(
+            exists=True, safe_bytes=6000, position=Lsn(1000 + position), at=NOW + timedelta(seconds=second)
+        )
+
+    first = with_rate(seen(0, 0), None)
+    assert (first.wal_rate, first.seconds_left) == (None, None)
+    second = with_rate(seen(10, 2000), first)
+    assert (second.wal_rate, second.seconds_left) == (200.0, 30.0)
+    assert with_rate(seen(20, 6000), second).wal_rate == 300.0, "half of it from before"
+    assert with_rate(seen(10.1, 2000), second).wal_rate == 200.0, "nothing can be told of so short a time"
+    assert with_rate(seen(20, 2000), first).wal_rate == 100.0
+    idle = with_rate(seen(10, 0), first)
+    assert (idle.wal_rate, idle.seconds_left) == (0.0, None)
+    assert replace(second, status="lost").seconds_left is None
+    assert replace(second, safe_bytes=-1).seconds_left == 0.0
 
 
 def test_one_line_before_anything_is_applied() -> None:
@@ -120,18 +172,35 @@ def test_the_watchdog_is_fed_only_while_all_move() -> None:
         (SlotHealth(exists=True, status="reserved", retained_bytes=60 << 30), 1, "keeps 60 GB of WAL"),
         (SlotHealth(exists=True, status="extended", retained_bytes=6 << 20, safe_bytes=1 << 20), 1, "may be lost when"),
         (SlotHealth(exists=True, status="extended", retained_bytes=1 << 20, safe_bytes=6 << 20), 0, ""),
+        (
+            SlotHealth(exists=True, status="extended", retained_bytes=6 << 20, safe_bytes=1 << 20, wal_rate=1024),
+            1,
+            "when 1024 kB more WAL are written, in about 17m04s at this rate: 6144 kB are kept",
+        ),
         (SlotHealth(exists=True, status="unreserved", retained_bytes=1 << 20, safe_bytes=-1), 2, "about to be lost"),
-        (SlotHealth(exists=True, status="lost"), 3, "is lost: the source has removed"),
-        (SlotHealth(exists=True, status="reserved", reason="wal_removed"), 3, "is lost (wal_removed)"),
+        (SlotHealth(exists=True, status="lost"), 3, "is lost: the source has removed WAL that it needs"),
+        (SlotHealth(exists=True, status="lost", reason="wal_removed"), 3, "is lost: the source has removed WAL"),
+        (SlotHealth(exists=True, status="lost", reason="rows_removed"), 3, "removed rows of its catalogs"),
+        (SlotHealth(exists=True, status="lost", reason="wal_level_insufficient"), 3, "wal_level of the primary"),
+        (SlotHealth(exists=True, status="lost", reason="idle_timeout"), 3, "idle_replication_slot_timeout"),
+        (
+            SlotHealth(exists=True, status="lost", reason="conflict"),
+            3,
+            "that it needs, or its wal_level",
+        ),
+        (SlotHealth(exists=True, status="lost", reason="new_in_19"), 3, "is lost: the source says new_in_19"),
         (SlotHealth(exists=False), 3, "is not on the source any more"),
     ],
 )
 def test_worries(health: SlotHealth, level: int, said: str) -> None:
-    worry = worry_about(health, "pgcopydb")
+    worry = worry_about(health)
     assert (worry.level if worry is not None else 0) == level
     if worry is not None:
         assert said in worry.message
         assert worry.hint
+        assert ("max_slot_wal_keep_size" in worry.hint) == (health.reason in {"", "wal_removed"} and health.exists) or (
+            level < 3
+        )
 
 
 def test_what_a_process_says(workdir: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
