@@ -14,7 +14,7 @@ from pgcopydb.cli import options as o
 from pgcopydb.cli.contradictions import check_plugin
 from pgcopydb.daemon.plugins import PluginChoice
 from pgcopydb.daemon.slot import StreamOptions, all_or_nothing, make_slot
-from pgcopydb.daemon.stream import DEFAULT_NAME, find_stream
+from pgcopydb.daemon.stream import DEFAULT_NAME, MAKING, find_stream
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.lsn import Lsn
@@ -51,17 +51,19 @@ def snapshot(
     def take(source_end: Endpoint, on_lost: Callable[[SourceError], None], stop: Stop) -> HeldSnapshot:
         if not follow:
             return export_snapshot(source_end, on_lost)
-        if find_stream(workdir) is not None:
-            raise StateError(
-                f"the work directory {workdir.top} has a stream of changes already, and its snapshot was another one",
-                hint="Remove it with `pgcopydb stream cleanup`, or choose another work directory with --dir.",
-            )
-        with workdir.lock("setup"), all_or_nothing(source_end, None, workdir, chosen, Lsn()):
-            stream, session = make_slot(source_end, workdir, chosen, stop)
-            with session:
-                held = adopt_snapshot(source_end, stream.snapshot, on_lost)
-            # By this name the copy knows that its changes begin where its rows end.
-            replace(stream, snapshot=held.under.id).save(workdir)
+        # Until the slot is made: whatever goes on with it may run beside the snapshot.
+        with workdir.lock(MAKING), workdir.lock("follow"):
+            if find_stream(workdir) is not None:
+                raise StateError(
+                    f"the work directory {workdir.top} has a stream already, and its snapshot was another one",
+                    hint="Remove it with `pgcopydb stream cleanup`, or choose another work directory with --dir.",
+                )
+            with all_or_nothing(source_end, None, workdir, chosen, Lsn()):
+                stream, session = make_slot(source_end, workdir, chosen, stop)
+                with session:
+                    held = adopt_snapshot(source_end, stream.snapshot, on_lost)
+                # By this name the copy knows that its changes begin where its rows end.
+                replace(stream, snapshot=held.under.id).save(workdir)
         return held
 
     with stop_on_signals() as stop:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Annotated
+from contextlib import closing
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -13,14 +14,17 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from pgcopydb.bootstrap.progress import Progress, progress_json, read_progress
+from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.cli import options as o
 from pgcopydb.cli.tables import new_console, new_table
 from pgcopydb.daemon.slot_health import SlotHealth
-from pgcopydb.daemon.status import StageStatus, Status, collect, status_json
-from pgcopydb.daemon.stream import load_stream
+from pgcopydb.daemon.status import StageStatus, Status, StreamState, collect, status_json
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
+from pgcopydb.runtime.errors import PgcopydbError
 from pgcopydb.runtime.sizes import pretty_seconds, pretty_size
+from pgcopydb.runtime.workdir import WorkDir
 
 Watch = Annotated[
     bool,
@@ -51,7 +55,6 @@ def status(
     """
     o.begin_logging(verbose, notice, debug, trace, quiet)
     workdir = o.workdir_of(directory)
-    stream = load_stream(workdir)
     source_end, target_end = (
         Endpoint(ConnInfo.parse(side, text), secrets.token_hex(4)) if text else None
         for side, text in ((Side.SOURCE, source), (Side.TARGET, target))
@@ -61,36 +64,61 @@ def status(
 
     def look() -> Status:
         nonlocal health
-        found = collect(workdir, stream, source_end, target_end, health)
+        found = collect(workdir, source_end, target_end, health)
         health = found.slot or health
         return found
 
     if not watch:
         found = look()
         if json:
-            typer.echo(orjson.dumps(status_json(found), option=orjson.OPT_INDENT_2).decode())
+            typer.echo(orjson.dumps(as_json(workdir, found), option=orjson.OPT_INDENT_2).decode())
         else:
-            new_console().print(shown(found))
+            new_console().print(shown(workdir, found))
         return
     try:
         if json:
             while True:
-                typer.echo(orjson.dumps(status_json(look())).decode())
+                typer.echo(orjson.dumps(as_json(workdir, look())).decode())
                 time.sleep(_WATCH_SECONDS)
-        with Live(shown(look()), console=new_console(), auto_refresh=False) as live:
+        console = new_console()
+        while not console.is_terminal:
+            # Nothing can be painted over: each picture follows the one before.
+            console.print(shown(workdir, look()))
+            time.sleep(_WATCH_SECONDS)
+        with Live(shown(workdir, look()), console=console, auto_refresh=False) as live:
             while True:
                 time.sleep(_WATCH_SECONDS)
-                live.update(shown(look()), refresh=True)
+                live.update(shown(workdir, look()), refresh=True)
     except KeyboardInterrupt:
         return
 
 
-def shown(found: Status) -> RenderableType:
+def copy_of(workdir: WorkDir, found: Status) -> tuple[Progress, dict[str, Any]] | None:
+    """What the copy does, for a person and for a program; None when this work directory has none."""
+    if not workdir.exists():
+        return None
+    try:
+        with closing(CatalogStore.read(workdir.catalog)) as store:
+            return read_progress(store), progress_json(store)
+    except PgcopydbError as error:
+        found.problems.append(error.message)
+        return None
+
+
+def as_json(workdir: WorkDir, found: Status) -> dict[str, Any]:
+    """For a program."""
+    copy = copy_of(workdir, found)
+    return {**status_json(found), "copy": None if copy is None else copy[1]}
+
+
+def shown(workdir: WorkDir, found: Status) -> RenderableType:
     """For a person."""
     stages = new_table("Stage", "State", "Process", "Position", "Transactions", "per second", "Detail")
     for stage in [found.supervisor, *found.stages]:
         stages.add_row(*_cells(stage))
-    parts: list[RenderableType] = [stages, *(Text(f"  {line}") for line in _figures(found))]
+    copy = copy_of(workdir, found)
+    lines = [*_beginnings(found), *(_copy(copy[0]) if copy is not None else ()), *_figures(found)]
+    parts: list[RenderableType] = [stages, *(Text(f"  {line}") for line in lines)]
     parts += [Text(f"  WARNING: {line}", style="yellow") for line in found.warnings]
     parts += [Text(f"  not known: {line}", style="yellow") for line in found.problems]
     for stage in found.stages:
@@ -118,6 +146,29 @@ def _cells(stage: StageStatus) -> Sequence[str]:
         f"{state.transaction_rate:.1f}" if works and stage.alive else "",
         "; ".join(filter(None, (state.detail, silent, restarts))),
     )
+
+
+def _beginnings(found: Status) -> list[str]:
+    """As long as the stream is not ready."""
+    said = {
+        StreamState.BEGINNING: "a command is at work that has made nothing yet",
+        StreamState.WAITING: f"slot {found.slot_name} is waited for",
+        StreamState.INTERRUPTED: f"making slot {found.slot_name} was interrupted: the same command begins again",
+        StreamState.MADE: f"slot {found.slot_name} is made; the sentinel and the target's side are not yet",
+    }
+    lines = [f"stream      {said[found.stream]}"] if found.stream in said else []
+    return [*lines, *(f"            {line}" for line in found.waits_for)]
+
+
+def _copy(copy: Progress) -> list[str]:
+    """As long as it is not complete."""
+    if copy.complete:
+        return []
+    if not copy.tables_total:
+        return ["copy        no table yet"]
+    size = f"{pretty_size(copy.bytes_done + copy.bytes_in_flight)} of {pretty_size(copy.bytes_total)}"
+    indexes = f"{copy.indexes_done} of {copy.indexes_total} indexes"
+    return [f"copy        {copy.tables_done} of {copy.tables_total} tables, {size}; {indexes}"]
 
 
 def _figures(found: Status) -> list[str]:

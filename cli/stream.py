@@ -32,7 +32,7 @@ from pgcopydb.daemon.progress import Progress
 from pgcopydb.daemon.receive_stage import SERVICE as RECEIVE
 from pgcopydb.daemon.receive_stage import print_stage, receive_stage
 from pgcopydb.daemon.slot import StreamOptions, all_or_nothing, clean_up, make_ready, make_slot, sentinel_of
-from pgcopydb.daemon.stream import DEFAULT_NAME, find_stream
+from pgcopydb.daemon.stream import DEFAULT_NAME, MAKING, find_stream
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.postgres.lsn import Lsn
@@ -102,8 +102,14 @@ def setup(
     workdir = o.workdir_of(directory)
     source_end, target_end = _endpoint(Side.SOURCE, source, workdir), _endpoint(Side.TARGET, target, workdir)
     workdir.create()
-    with workdir.lock("setup"), stop_on_signals() as stop:
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals())
+        stack.enter_context(workdir.lock(MAKING))
         stream = find_stream(workdir)
+        if stream is None or not stream.ready:
+            # A migration may be making it right now.
+            stack.enter_context(workdir.lock("follow"))
+            stream = find_stream(workdir)
         if stream is not None and not stream.consistent_point:
             logger.info("An earlier run was interrupted while it made slot %s: beginning again", stream.slot)
             clean_up(source_end, target_end, workdir, slot_name, origin)
@@ -147,7 +153,9 @@ def cleanup(
     workdir = o.workdir_of(directory)
     source_end, target_end = _endpoint(Side.SOURCE, source, workdir), _endpoint(Side.TARGET, target, workdir)
     workdir.create()
-    with workdir.lock("follow"), workdir.lock("receive"), workdir.lock("transform"), workdir.lock("apply"):
+    with ExitStack() as stack:
+        for service in (MAKING, "follow", RECEIVE, "transform", apply_stage.SERVICE):
+            stack.enter_context(workdir.lock(service))
         removed = clean_up(source_end, target_end, workdir, slot_name, origin)
     if json:
         typer.echo(orjson.dumps({"removed": removed}))

@@ -32,6 +32,7 @@ from pgcopydb.daemon.requirements import (
 )
 from pgcopydb.daemon.sentinel import Sentinel, drop_own_schema, owner_of, owning_slot
 from pgcopydb.daemon.stream import DEFAULT_NAME, Stream, find_stream
+from pgcopydb.daemon.waited import telling_what_is_waited_for
 from pgcopydb.postgres.classify import classify, server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
@@ -126,8 +127,8 @@ def make_slot(
                 _create_publications(reader, names, selection)
                 remember_counters(reader, workdir, selection)
             failpoint("stream.after_publications")
-            _say_what_is_waited_for(reader)
-            slot = session.create_slot(stream.slot, stream.plugin, stop)
+            with telling_what_is_waited_for(reader):
+                slot = session.create_slot(stream.slot, stream.plugin, stop)
             failpoint("stream.after_slot")
             stream = replace(stream, consistent_point=slot.consistent_point, snapshot=slot.snapshot)
             stream.save(workdir)
@@ -143,7 +144,9 @@ def temporary_slot(source: Endpoint, plugin: Plugin, stop: Stop) -> Iterator[Cre
     """A slot that is gone when the block is left, for its snapshot and the position that goes with it."""
     with ReplicationSession(source.info, source.title("snapshot")) as session:
         session.identify()
-        yield session.create_slot(f"pgcopydb_{secrets.token_hex(6)}", plugin, stop, temporary=True)
+        with source.connect("snapshot") as reader, telling_what_is_waited_for(reader):
+            slot = session.create_slot(f"pgcopydb_{secrets.token_hex(6)}", plugin, stop, temporary=True)
+        yield slot
 
 
 def make_ready(stream: Stream, source: Endpoint, target: Endpoint, workdir: WorkDir, endpos: Lsn) -> Stream:
@@ -242,25 +245,6 @@ def _check_sentinel(endpoint: Endpoint, slot: str) -> None:
 def _check_source(reader: Connection, slot: str) -> None:
     for problem in source_problems(reader, slot):
         raise SourceError(problem.message, hint=problem.fix)
-
-
-def _say_what_is_waited_for(reader: Connection) -> None:
-    with server_errors(Side.SOURCE, "looking for open transactions"):
-        if reader.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() == (True,):
-            logger.info(
-                "A standby makes a slot when its primary says which transactions run: within 15 seconds while somebody "
-                "writes there, or at once after this on the primary: SELECT pg_log_standby_snapshot();"
-            )
-            return
-        row = reader.execute(
-            "SELECT pid, date_trunc('second', clock_timestamp() - xact_start)::text FROM pg_catalog.pg_stat_activity"
-            " WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() AND xact_start < now() - interval '2 s'"
-            " ORDER BY xact_start LIMIT 1"
-        ).fetchone()
-    if row is not None:
-        logger.info(
-            "The slot waits for transactions that have written already; the oldest, of process %s, is open for %s", *row
-        )
 
 
 def _report_identities(reader: Connection, plugin: Plugin, selection: Selection) -> None:

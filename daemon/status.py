@@ -10,6 +10,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
@@ -19,8 +20,9 @@ from pgcopydb.daemon.heartbeat import Phase, StageState, clock, read_state
 from pgcopydb.daemon.sentinel import SentinelRow
 from pgcopydb.daemon.slot import sentinel_of
 from pgcopydb.daemon.slot_health import SlotHealth, read_health, with_rate, worry_about
-from pgcopydb.daemon.stream import Stream
-from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.daemon.stream import Stream, find_stream, is_being_made, load_stream
+from pgcopydb.daemon.waited import waited_for
+from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.errors import PgcopydbError
@@ -53,6 +55,31 @@ class StageStatus:
         return self.alive and self.state is not None and self.state.phase in _WORKING
 
 
+class StreamState(StrEnum):
+    """How far the stream is made."""
+
+    BEGINNING = "beginning"
+    """A command is at work that has made nothing yet."""
+    WAITING = "waiting for the slot"
+    INTERRUPTED = "interrupted"
+    """While its slot was made, by nobody who is still there."""
+    MADE = "slot made"
+    """The sentinel and the target's side are not."""
+    READY = "ready"
+
+
+def stream_state(workdir: WorkDir, stream: Stream | None) -> StreamState:
+    """Raises ``StateError`` when there is no stream and nobody makes one."""
+    making = is_being_made(workdir)
+    if stream is None:
+        if not making:
+            load_stream(workdir)
+        return StreamState.BEGINNING
+    if stream.ready or stream.consistent_point:
+        return StreamState.READY if stream.ready else StreamState.MADE
+    return StreamState.WAITING if making else StreamState.INTERRUPTED
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """What is known now. None stands for what could not be asked: ``problems`` says why.
@@ -62,6 +89,7 @@ class Status:
     None while nothing is applied.
     """
 
+    stream: StreamState
     running: bool
     supervisor: StageStatus
     stages: list[StageStatus]
@@ -73,6 +101,7 @@ class Status:
     lag_bytes: int | None = None
     lag_seconds: float | None = None
     seconds_to_endpos: float | None = None
+    waits_for: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -117,16 +146,21 @@ def lag_seconds(
 
 def collect(
     workdir: WorkDir,
-    stream: Stream,
     source: Endpoint | None,
     target: Endpoint | None,
     before: SlotHealth | None = None,
 ) -> Status:
-    """Everything that answers. Raises nothing: what fails is among the problems.
+    """Everything that answers: what fails is among the problems.
+
+    Raises ``StateError`` when the work directory has no stream and nobody makes one, ``CorruptState`` when its file
+    cannot be read.
 
     ``before``: an earlier look at the slot. Without one a slot that may be lost is looked at twice, for a rate.
     """
     problems: list[str] = []
+    waits: list[str] = []
+    stream = find_stream(workdir)
+    made = stream_state(workdir, stream)
     supervisor = stage_status(workdir, "supervisor", "follow")
     stages = [stage_status(workdir, name) for name in STAGES]
     sentinel: SentinelRow | None = None
@@ -136,12 +170,13 @@ def collect(
     else:
         try:
             with source.connect("status") as connection:
-                health = with_rate(read_health(connection, stream.slot), before)
-                if health.wal_rate is None and health.safe_bytes is not None and not health.lost:
-                    time.sleep(_BETWEEN_LOOKS_SECONDS)
-                    health = with_rate(read_health(connection, stream.slot), health)
-            with closing(sentinel_of(stream, source, target, "status")) as opened:
-                sentinel = opened.read()
+                if stream is not None and stream.consistent_point:
+                    health = _look(connection, stream.slot, before)
+                elif made is StreamState.WAITING:
+                    waits = waited_for(connection)
+            if stream is not None and stream.ready:
+                with closing(sentinel_of(stream, source, target, "status")) as opened:
+                    sentinel = opened.read()
         except PgcopydbError as error:
             problems.append(error.message)
     receiving, _, applying = stages
@@ -149,20 +184,30 @@ def collect(
     now = datetime.now(UTC) + (health.ahead if health is not None else timedelta())
     worry = worry_about(health) if health is not None else None
     return Status(
+        stream=made,
         running=any(stage.alive for stage in stages),
         supervisor=supervisor,
         stages=stages,
         disk=disk_use(workdir.changes),
-        slot_name=stream.slot,
+        slot_name=stream.slot if stream is not None else "",
         sentinel=sentinel,
         source_position=position,
         slot=health,
+        waits_for=waits,
         problems=list(dict.fromkeys(problems)),
         warnings=[worry.message] if worry is not None else [],
         lag_seconds=lag_seconds(receiving.state, applying.state, position, now),
         lag_bytes=lag_bytes(sentinel, position, _applied(sentinel, applying)) if sentinel else None,
         seconds_to_endpos=seconds_to_endpos(sentinel, applying, receiving) if sentinel else None,
     )
+
+
+def _look(connection: Connection, slot: str, before: SlotHealth | None) -> SlotHealth:
+    health = with_rate(read_health(connection, slot), before)
+    if health.wal_rate is None and health.safe_bytes is not None and not health.lost:
+        time.sleep(_BETWEEN_LOOKS_SECONDS)
+        health = with_rate(read_health(connection, slot), health)
+    return health
 
 
 def _applied(sentinel: SentinelRow, applying: StageStatus) -> Lsn:
@@ -200,6 +245,8 @@ def status_json(status: Status) -> dict[str, Any]:
     row = status.sentinel
     health = status.slot
     return {
+        "stream": status.stream,
+        "waits_for": status.waits_for,
         "running": status.running,
         "supervisor": stage(status.supervisor),
         "stages": [stage(found) for found in status.stages],

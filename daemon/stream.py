@@ -21,6 +21,9 @@ from pgcopydb.runtime.workdir import WorkDir
 DEFAULT_NAME: Final = "pgcopydb"
 """Of the slot and of the replication origin, as in the C program."""
 
+MAKING: Final = "setup"
+"""Name of the lock of whoever makes a stream step by step. A migration that does it all holds that of ``follow``."""
+
 OWN_SCHEMA: Final = "pgcopydb"
 """Where sentinel and progress are kept; never copied, never replicated."""
 
@@ -80,9 +83,25 @@ def load_stream(workdir: WorkDir) -> Stream:
             hint="`pgcopydb clone --follow`, or `pgcopydb snapshot --follow` and `pgcopydb stream setup`, make one; "
             "--dir names the work directory.",
         )
-    if not stream.ready:
+    if stream.ready:
+        return stream
+    if is_being_made(workdir):
         raise StateError(
-            f"slot {stream.slot} is made, the sentinel and the target's side are not",
-            hint="Make them with `pgcopydb stream setup`; or remove what there is with `pgcopydb stream cleanup`.",
+            f"slot {stream.slot} and what goes with it are being made by another pgcopydb",
+            hint="Wait for that: `pgcopydb status` says what it waits for.",
         )
-    return stream
+    if not stream.consistent_point:
+        raise StateError(
+            f"making slot {stream.slot} was interrupted: nothing is received yet",
+            hint="Begin again with the same command (`clone --follow --resume`, `stream setup`); or remove what there"
+            " is with `pgcopydb stream cleanup`.",
+        )
+    raise StateError(
+        f"slot {stream.slot} is made, the sentinel and the target's side are not",
+        hint="Make them with `pgcopydb stream setup`; or remove what there is with `pgcopydb stream cleanup`.",
+    )
+
+
+def is_being_made(workdir: WorkDir) -> bool:
+    """Whether a command is at work that makes a stream unless it is there."""
+    return workdir.is_locked(MAKING) or workdir.is_locked("follow")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import orjson
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from demo.clusters import Cluster
+from pgcopydb.daemon import waited
+from pgcopydb.daemon.waited import telling_what_is_waited_for, waited_for
 from tests.fix_command import Command
 from tests.fix_servers import Database, DbPair, Servers, fresh_database
 from tests.fix_wal2json import require_wal2json
@@ -38,6 +44,15 @@ def limited(pair: DbPair) -> Iterator[DbPair]:
     yield pair
     for database in (pair.source, pair.target):
         database.execute("DROP OWNED BY limited; DROP ROLE limited")
+
+
+@pytest.fixture
+def prepared() -> Iterator[Database]:
+    """Where transactions can be prepared."""
+    with Cluster.of_major(15, settings={"max_prepared_transactions": "2"}) as cluster:
+        database = Database(cluster, "postgres")
+        database.execute("CREATE TABLE t (i int)")
+        yield database
 
 
 def as_limited(pair: DbPair, side: str) -> dict[str, str]:
@@ -163,10 +178,117 @@ def test_transactions_that_have_been_open_for_long(pair: DbPair, pgcopydb: Comma
         stderr = refused(pgcopydb, uris(pair), workdir_path, 6, "open for long", options=("--plugin", "wal2json"))
         assert "pg_stat_activity" in stderr
         process = pgcopydb.start("stream", "setup", "--plugin", "test_decoding", "--dir", workdir_path, env=uris(pair))
-        wait_until(lambda: "The slot waits" in pgcopydb.log_of(process), 30, "it to say what it waits for")
+        wait_until(lambda: "idle in transaction: INSERT INTO t" in pgcopydb.log_of(process), 30, "what it waits for")
         other.commit()
     assert process.wait(30) == 0, pgcopydb.log_of(process)
     pgcopydb.run("stream", "cleanup", "--dir", workdir_path, env=uris(pair))
+
+
+def test_what_is_waited_for_is_said_in_full(limited: DbPair) -> None:
+    """To who may see it; no secret is among it."""
+    source = limited.source
+    with ExitStack() as stack:
+        for number in range(6):
+            other = stack.enter_context(source.connect(autocommit=False))
+            other.execute(f"INSERT INTO t VALUES ({number + 10}, repeat('x', 100))")
+            other.execute(f"/* {number} */ ALTER ROLE limited PASSWORD 'secret'" if number == 0 else f"SELECT {number}")
+        with source.connect() as reader:
+            wait_until(lambda: len(waited_for(reader)) == 6, 30, "them to be open for a while")
+            lines = waited_for(reader)
+            assert "idle in transaction: /* 0 */ ALTER ROLE limited PASSWORD …" in lines[0]
+            assert lines[1].endswith("idle in transaction: SELECT 1")
+            assert lines[5] == "and 1 more"
+        with source.connect(user="limited") as reader:
+            lines = waited_for(reader)
+            assert [line.split(" of postgres")[1] for line in lines[:5]] == [", which this role may not look at"] * 5
+            assert lines[6] == "more of them can be seen after GRANT pg_read_all_stats TO limited"
+
+
+class Lines(logging.Handler):
+    """What was logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def test_what_is_waited_for_is_said_again(pair: DbPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it is waited for, and what is so then."""
+    said, logger = Lines(), logging.getLogger("waited")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(said)
+    monkeypatch.setattr(waited, "logger", logger)
+    monkeypatch.setattr(waited, "REPEAT_SECONDS", 0.1)
+    with pair.source.connect(autocommit=False) as other, pair.source.connect() as reader:
+        other.execute("INSERT INTO t VALUES (1)")
+        with telling_what_is_waited_for(reader):
+            wait_until(lambda: sum("INSERT INTO t" in line for line in said.lines) > 1, 30, "it to be said twice")
+            other.execute("SELECT 'another one'")
+            wait_until(lambda: "another one" in said.lines[-1], 30, "what is new to be said")
+
+
+def test_a_prepared_transaction_is_waited_for(prepared: Database) -> None:
+    with prepared.connect() as reader:
+        prepared.execute("BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION 'left'")
+        try:
+            (line,) = waited_for(reader)
+        finally:
+            prepared.execute("ROLLBACK PREPARED 'left'")
+    assert line.startswith("prepared transaction 'left' of postgres, prepared ")
+
+
+def test_a_stream_that_is_being_made(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """By a migration that waits for its slot: nobody takes it for one that was interrupted, and all can be seen."""
+    env, servers = uris(pair), ("--dir", str(workdir_path))
+    status = ("status", "--json", *servers)
+    with pair.source.connect(autocommit=False) as other:
+        other.execute("INSERT INTO t VALUES (1)")
+        process = pgcopydb.start("clone", "--follow", "--plugin", "test_decoding", *servers, env=env)
+        wait_until(
+            lambda: "idle in transaction: INSERT INTO t" in pgcopydb.log_of(process), 60, "it to say what it waits for"
+        )
+        found = orjson.loads(pgcopydb.run(*status, env=env).stdout)
+        assert (found["stream"], found["running"], found["slot"]) == ("waiting for the slot", False, None)
+        assert "idle in transaction: INSERT INTO t" in found["waits_for"][0]
+        assert found["problems"] == found["warnings"] == []
+        assert found["copy"]["complete"] is False
+        people = pgcopydb.run("status", *servers, env=env).stdout
+        assert "stream      slot pgcopydb is waited for" in people
+        assert "copy        " in people
+        refused = pgcopydb.run("stream", "setup", *servers, env=env, check=False)
+        assert_one_clear_line(refused.stderr, "in use by another pgcopydb follow")
+        refused = pgcopydb.run("stream", "receive", *servers, env=env, check=False)
+        assert_one_clear_line(refused.stderr, "slot pgcopydb and what goes with it are being made by another")
+        assert refused.returncode == 3
+        assert (workdir_path / "stream.json").exists()
+        other.commit()
+    wait_until(lambda: orjson.loads(pgcopydb.run(*status, env=env).stdout)["running"], 60, "it to go on")
+    pgcopydb.run("stream", "sentinel", "set", "endpos", "--current", *servers, env=env)
+    assert process.wait(60) == 0, pgcopydb.log_of(process)
+    assert pair.target.fetch("SELECT i FROM t") == [(1,)]
+    found = orjson.loads(pgcopydb.run(*status, env=env).stdout)
+    assert (found["stream"], found["copy"]["complete"]) == ("ready", True)
+    pgcopydb.run("stream", "cleanup", *servers, env=env)
+
+
+def test_a_stream_that_was_not_made_to_the_end(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    setup, env = ("stream", "setup", "--dir", str(workdir_path)), uris(pair)
+    for failpoint, state, said in (
+        ("stream.before_slot", "interrupted", "making slot pgcopydb was interrupted"),
+        ("stream.after_slot", "interrupted", "making slot pgcopydb was interrupted"),
+        ("stream.after_origin", "slot made", "the sentinel and the target's side are not"),
+    ):
+        pgcopydb.run(*setup, env={**env, "PGCOPYDB_FAILPOINTS": f"{failpoint}=kill"}, check=False)
+        found = orjson.loads(pgcopydb.run("status", "--json", "--dir", workdir_path, env=env).stdout)
+        assert (found["stream"], found["sentinel"]) == (state, None)
+        assert said.split(" was")[0] in pgcopydb.run("status", "--dir", workdir_path, env=env).stdout
+        refused_receive = pgcopydb.run("stream", "receive", "--dir", workdir_path, env=env, check=False)
+        assert refused_receive.returncode == 3
+        assert_one_clear_line(refused_receive.stderr, said)
+    pgcopydb.run("stream", "cleanup", "--dir", workdir_path, env=env)
 
 
 def test_a_wal2json_that_loses_values(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
