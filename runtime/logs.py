@@ -38,7 +38,7 @@ _SEVERITY: Final = {
     logging.CRITICAL: (8, "FATAL"),
 }
 STAGE_VARIABLE: Final = "PGCOPYDB_STAGE"
-"""Set for a process that was started by another one of this program, whose log file it continues."""
+"""Set for a process that was started by another one of this program."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -56,7 +56,6 @@ class LogSettings:
     time_format: str | None = None
     file: Path | None = None
     file_json: bool = False
-    append: bool = False
 
 
 def level_of(
@@ -82,7 +81,6 @@ def settings_from(environment: Mapping[str, str], level: int) -> LogSettings:
         time_format=environment.get("PGCOPYDB_LOG_TIME_FORMAT"),
         file=Path(name) if name else None,
         file_json=environment.get("PGCOPYDB_LOG_JSON_FILE") == "true",
-        append=STAGE_VARIABLE in environment,
     )
 
 
@@ -170,9 +168,8 @@ def setup_logging(settings: LogSettings) -> None:
     handlers: list[logging.Handler] = [stderr]
     if settings.file is not None:
         try:
-            file = logging.handlers.WatchedFileHandler(
-                settings.file, mode="a" if settings.append else "w", encoding="utf-8"
-            )
+            # What is there says why an earlier run ended, or is being written by one that goes on.
+            file = logging.handlers.WatchedFileHandler(settings.file, mode="a", encoding="utf-8")
         except OSError as exc:
             raise ConfigError(
                 f"PGCOPYDB_LOG_FILENAME: cannot write {settings.file}: {exc.strerror}",

@@ -133,6 +133,20 @@ def test_logs_as_json_and_in_a_file(arguments: tuple[str, ...], pgcopydb: Comman
     assert {"timestamp", "pid", "error_level", "file_name", "file_line_num"} <= lines[0].keys()
 
 
+def test_a_log_file_is_never_emptied(tmp_path: Path, pgcopydb: Command) -> None:
+    """A service that is started again keeps why it died; a look at its status takes nothing from it."""
+    file = tmp_path / "log"
+    file.write_text("why it died\n")
+    env = {"PGCOPYDB_LOG_FILENAME": str(file), "PGCOPYDB_SOURCE_PGURI": "host=127.0.0.1 port=1"}
+    env["PGCOPYDB_TARGET_PGURI"] = env["PGCOPYDB_SOURCE_PGURI"]
+    for command in (("status",), ("follow",), ("clone", "--resume")):
+        before = file.read_text()
+        assert pgcopydb.run(*command, "--dir", tmp_path / "none", env=env, check=False).returncode != 0
+        assert file.read_text().startswith(before)
+    assert file.read_text().startswith("why it died\n")
+    assert file.read_text().count("ERROR") >= 3
+
+
 def test_the_snapshot_is_given_back_as_soon_as_the_rows_are_read(
     arguments: tuple[str, ...], source_db: Database, pgcopydb: Command
 ) -> None:
