@@ -96,13 +96,19 @@ def check_identity(store: CatalogStore, facts: Mapping[Side, ServerFacts], optio
     for side, server in facts.items():
         stored: dict[str, Any] | None = store.setting(side)
         identity = server.identity()
-        if stored is None:
-            store.set_setting(side, identity)
-        elif stored != identity:
+        if stored is not None and not is_same_database(stored, identity):
             raise StateError(
                 f"the work directory belongs to another {side}: {_where(stored)}, not {_where(identity)}",
                 hint="Use that connection string, choose another --dir, or discard the earlier run with --restart.",
             )
+        if stored is not None and side is Side.TARGET and _moved(stored, identity) and not store.step_done("summary"):
+            raise StateError(
+                f"the target was {_where(stored)} and is {_where(identity)}, a server of the same cluster: whether it"
+                " has all that was copied before is not known",
+                hint="Connect to the server of before, or begin again with --restart --drop-if-exists.",
+            )
+        if stored is None or identity["system"]:
+            store.set_setting(side, identity)
     if options is None or Step.TABLE_DATA not in options.steps:
         return
     split = {"larger_than": options.split.larger_than, "max_parts": options.split.max_parts}
@@ -118,6 +124,22 @@ def check_identity(store: CatalogStore, facts: Mapping[Side, ServerFacts], optio
             f" at most {stored['max_parts'] or 'any number of'} parts",
             hint="Give the same --split-tables-larger-than and --split-max-parts, or begin again with --restart.",
         )
+
+
+def is_same_database(stored: Mapping[str, str], identity: Mapping[str, str]) -> bool:
+    """Whether both are one database. Pure.
+
+    A cluster that fails over is at another place and has the same system identifier. Where that is not known of both,
+    the place counts.
+    """
+    if any(stored[key] != identity[key] for key in ("dbname", "user")):
+        return False
+    known, found = stored.get("system", ""), identity["system"]
+    return known == found if known and found else not _moved(stored, identity)
+
+
+def _moved(stored: Mapping[str, str], identity: Mapping[str, str]) -> bool:
+    return any(stored[key] != identity[key] for key in ("host", "port"))
 
 
 def remembered(store: CatalogStore, key: str, given: Any, option: str) -> Any:
@@ -148,7 +170,8 @@ def source_version(store: CatalogStore) -> int:
 
 
 def _where(identity: Mapping[str, str]) -> str:
-    return f"{identity['user']}@{identity['host'] or 'local'}:{identity['port']}/{identity['dbname']}"
+    system = f" (system {identity['system']})" if identity.get("system") else ""
+    return f"{identity['user']}@{identity['host'] or 'local'}:{identity['port']}/{identity['dbname']}{system}"
 
 
 def end_leftovers(connection: Connection, endpoint: Endpoint, stop: Stop) -> None:

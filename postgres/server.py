@@ -29,6 +29,8 @@ class ServerFacts:
     block_size: int
     tls: bool
     """Whether this session is encrypted by TLS."""
+    system: str = ""
+    """The cluster's system identifier, which its standbys share; empty where the role may not read it."""
 
     @property
     def major(self) -> int:
@@ -36,22 +38,25 @@ class ServerFacts:
 
     def identity(self) -> dict[str, str]:
         """What tells one database from another in the work directory; no secret in it."""
-        return {"host": self.host, "port": str(self.port), "dbname": self.dbname, "user": self.user}
+        place = {"host": self.host, "port": str(self.port), "dbname": self.dbname, "user": self.user}
+        return {**place, "system": self.system}
 
     def __str__(self) -> str:
         return f"PostgreSQL {self.version_text}, database {self.dbname} at {self.host or 'local socket'}:{self.port}"
 
 
 def inspect_server(connection: Connection, side: Side) -> ServerFacts:
-    """Ask the server; one query."""
+    """Ask the server."""
     with server_errors(side, f"reading the settings of the {side}"):
         row = connection.execute(
             "SELECT current_database(), current_user, current_setting('server_version'),"
             " current_setting('is_superuser') = 'on', pg_catalog.pg_is_in_recovery(),"
-            " pg_catalog.pg_encoding_to_char(encoding), current_setting('block_size')::int"
+            " pg_catalog.pg_encoding_to_char(encoding), current_setting('block_size')::int,"
+            " pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
             " FROM pg_catalog.pg_database WHERE datname = current_database()"
         ).fetchone()
-    assert row is not None  # noqa: S101  a session's own database has a row
+        assert row is not None  # noqa: S101  a session's own database has a row
+        system = _system(connection) if row[7] else ""
     return ServerFacts(
         side=side,
         host=connection.info.host,
@@ -65,7 +70,20 @@ def inspect_server(connection: Connection, side: Side) -> ServerFacts:
         encoding=row[5],
         block_size=row[6],
         tls=connection.pgconn.ssl_in_use,
+        system=system,
     )
+
+
+def _system(connection: Connection) -> str:
+    """Empty where a service that calls itself Postgres has no answer."""
+    try:
+        with connection.transaction():
+            row = connection.execute("SELECT system_identifier FROM pg_catalog.pg_control_system()").fetchone()
+    except psycopg.Error as exc:
+        if exc.sqlstate is None:
+            raise
+        return ""
+    return str(row[0]) if row else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +120,7 @@ def read_instance(connection: Connection, side: Side) -> Instance:
             " FROM pg_catalog.pg_database WHERE datname = current_database()"
         ).fetchone()
         assert row is not None  # noqa: S101  a session's own database has a row
-        try:
-            found = connection.execute("SELECT system_identifier::text FROM pg_catalog.pg_control_system()").fetchone()
-        except psycopg.errors.InsufficientPrivilege:
-            found = None
-    return Instance(found[0] if found else None, row[0], row[1], row[2])
+    return Instance(_system(connection) or None, row[0], row[1], row[2])
 
 
 def wal_position(source: Connection, *, with_all_commits: bool = False) -> Lsn:
