@@ -66,6 +66,12 @@ class TableComparison:
     problem: str | None = None
     rows: Sequence[str] = ()
     """Keys of some rows that differ, with how."""
+    database: str = ""
+    """Where several are compared."""
+
+    @property
+    def title(self) -> str:
+        return f"{self.database}.{self.name}" if self.database else str(self.name)
 
     @property
     def equal(self) -> bool:

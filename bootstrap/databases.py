@@ -11,14 +11,14 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from pgcopydb.bootstrap.findings import Finding, Severity
 from pgcopydb.bootstrap.options import RestoreOptions
 from pgcopydb.bootstrap.queries import query
 from pgcopydb.postgres.classify import server_errors
-from pgcopydb.postgres.connect import Connection
+from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.names import quote_ident, quote_literal
 from pgcopydb.runtime.failpoint import failpoint
@@ -70,6 +70,21 @@ def choose(listed: Sequence[SourceDatabase], excluded: Collection[str]) -> tuple
     chosen = [each for each in listed if each.name not in excluded and _why_not(each) is None]
     chosen.sort(key=lambda each: (-(each.bytes or 0), each.name))
     return chosen, [*_left_out(listed, excluded, chosen)]
+
+
+def compared_pairs(
+    source: Endpoint, target: Endpoint, excluded: Collection[str]
+) -> tuple[list[tuple[str, Endpoint, Endpoint | None]], list[Finding]]:
+    """Databases of the source that a run would copy, each on both sides; none where the target does not have it."""
+    with source.connect("databases") as connection:
+        chosen, findings = choose(read_databases(connection), excluded)
+    with target.connect("databases") as connection, server_errors(Side.TARGET, "reading which databases it has"):
+        there = {each.name for each in chosen if is_there(connection, each.name)}
+    pairs: list[tuple[str, Endpoint, Endpoint | None]] = []
+    for name in sorted(each.name for each in chosen):
+        one, other = (replace(end, info=end.info.of_database(name)) for end in (source, target))
+        pairs.append((name, one, other if name in there else None))
+    return pairs, findings
 
 
 def _left_out(

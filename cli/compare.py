@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
 
-from pgcopydb.bootstrap.compare import Checksum, DataComparison, compare_data
-from pgcopydb.bootstrap.compare_schema import SchemaDifference, compare_schema
+from pgcopydb.bootstrap.compare import Checksum, DataComparison, TableComparison, compare_data
+from pgcopydb.bootstrap.compare_schema import SchemaComparison, SchemaDifference, SchemaObject, compare_schema
+from pgcopydb.bootstrap.databases import compared_pairs
 from pgcopydb.bootstrap.options import Split
 from pgcopydb.bootstrap.placement import TABLESPACE_MAP
+from pgcopydb.bootstrap.run import log_finding
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.cli import options as o
 from pgcopydb.cli.groups import command_group
 from pgcopydb.cli.settings import tablespace_map_of
 from pgcopydb.cli.tables import print_comparison, print_schema_comparison
 from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.conninfo import ConnInfo
 from pgcopydb.postgres.filters import FilterRules
+from pgcopydb.postgres.names import Name
 from pgcopydb.postgres.selection import load_selection
-from pgcopydb.runtime.errors import ExitCode
+from pgcopydb.runtime.errors import ExitCode, UsageError
+from pgcopydb.runtime.logs import speaking_of
 from pgcopydb.runtime.stop import stop_on_signals
+from pgcopydb.runtime.workdir import WorkDir
 
 logger = logging.getLogger("pgcopydb.cli")
 
+_DATABASE: Final = Name("pg_catalog", "pg_database")
+_MISSING: Final = "the target does not have the database"
 
 Jobs = Annotated[
     int,
@@ -42,6 +51,15 @@ Jobs = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", "-J", help="Print JSON.")]
+AllDatabases = Annotated[
+    bool,
+    typer.Option(
+        "--all-databases",
+        "-a",
+        help="Compare every database of the source's server that allows connections and is no template with the one of "
+        "its name.",
+    ),
+]
 Rows = Annotated[
     int, typer.Option("--rows", min=0, metavar="N", help="Tell the keys of up to N rows of each table that differs.")
 ]
@@ -56,6 +74,8 @@ def data(
     split_tables_larger_than: o.SplitLargerThan = 0,
     split_max_parts: o.SplitMaxParts = None,
     filters: o.Filters = None,
+    all_databases: AllDatabases = False,
+    exclude_database: o.ExcludeDatabase = None,
     rows: Rows = 0,
     json: Json = False,
     verbose: o.Verbose = 0,
@@ -66,26 +86,25 @@ def data(
 ) -> None:
     """Compare every table by checksum, and sequences and large objects too. Exit code 12 when anything differs."""
     o.begin_logging(verbose, notice, debug, trace, quiet)
-    source_info, target_info = o.servers(source, target)
-    rules = _rules(directory, filters)
+    split = Split(split_tables_larger_than, split_max_parts)
+    tables: list[TableComparison] = []
     with stop_on_signals() as stop:
-        comparison = compare_data(
-            Endpoint(source_info, "compare"),
-            Endpoint(target_info, "compare"),
-            table_jobs,
-            stop,
-            rules=rules,
-            split=Split(split_tables_larger_than, split_max_parts),
-            rows=rows,
-        )
+        for name, one, other in _pairs(o.servers(source, target), all_databases, exclude_database):
+            if other is None:
+                tables.append(TableComparison(_DATABASE, None, None, _MISSING, database=name))
+                continue
+            rules = _rules(directory, filters, name)
+            found = compare_data(one, other, table_jobs, stop, rules=rules, split=split, rows=rows)
+            tables += [replace(table, database=name) for table in found.tables]
+    comparison = DataComparison(tables)
     if json:
         typer.echo(orjson.dumps(_json(comparison), option=orjson.OPT_INDENT_2).decode())
     else:
         print_comparison(comparison)
     for row in comparison.differences:
-        logger.error("%s differs%s", row.name, f": {row.problem}" if row.problem else "")
+        logger.error("%s differs%s", row.title, f": {row.problem}" if row.problem else "")
         for told in row.rows:
-            logger.error("%s: row %s", row.name, told)
+            logger.error("%s: row %s", row.title, told)
     if not comparison.equal:
         logger.error("%d of %d relations differ", len(comparison.differences), len(comparison.tables))
         raise typer.Exit(ExitCode.INTERNAL_ERROR)
@@ -98,6 +117,8 @@ def schema(
     target: o.Target = None,
     directory: o.Directory = None,
     filters: o.Filters = None,
+    all_databases: AllDatabases = False,
+    exclude_database: o.ExcludeDatabase = None,
     no_owner: o.NoOwner = False,
     no_acl: o.NoAcl = False,
     no_tablespaces: o.NoTablespaces = False,
@@ -111,33 +132,61 @@ def schema(
 ) -> None:
     """Compare both schemas, in both directions, property by property. Exit code 12 when anything differs."""
     o.begin_logging(verbose, notice, debug, trace, quiet)
-    source_info, target_info = o.servers(source, target)
-    comparison = compare_schema(
-        Endpoint(source_info, "compare"),
-        Endpoint(target_info, "compare"),
-        _rules(directory, filters),
-        owners=not no_owner,
-        grants=not no_acl,
-        tablespaces=not no_tablespaces,
-        tablespace_map=_map(directory, tablespace_map, no_tablespaces=no_tablespaces),
-    )
+    shown: list[dict[str, Any]] = []
+    differences = 0
+    for name, one, other in _pairs(o.servers(source, target), all_databases, exclude_database):
+        if other is None:
+            comparison = SchemaComparison([SchemaDifference(SchemaObject("database", name), "", "", None)], [], {})
+        else:
+            comparison = compare_schema(
+                one,
+                other,
+                _rules(directory, filters, name),
+                owners=not no_owner,
+                grants=not no_acl,
+                tablespaces=not no_tablespaces,
+                tablespace_map=_map(directory, tablespace_map, name, no_tablespaces=no_tablespaces),
+            )
+        differences += len(comparison.differences)
+        shown.append({**({"database": name} if all_databases else {}), **_schema_json(comparison)})
+        if not json:
+            print_schema_comparison(comparison, name)
+        with speaking_of(name) if name else nullcontext():
+            for each in comparison.notes:
+                logger.info("%s", each)
+            for each in comparison.differences:
+                logger.error("%s", each)
     if json:
-        shown = {
-            "counts": {kind: {"source": one, "target": other} for kind, (one, other) in comparison.counts.items()},
-            "differences": [*map(_difference, comparison.differences)],
-            "notes": [*map(_difference, comparison.notes)],
-        }
-        typer.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
-    else:
-        print_schema_comparison(comparison)
-    for each in comparison.notes:
-        logger.info("%s", each)
-    for each in comparison.differences:
-        logger.error("%s", each)
-    if comparison.differences:
-        logger.error("The schemas differ in %d places", len(comparison.differences))
+        typer.echo(orjson.dumps(shown if all_databases else shown[0], option=orjson.OPT_INDENT_2).decode())
+    if differences:
+        logger.error("The schemas differ in %d places", differences)
         raise typer.Exit(ExitCode.INTERNAL_ERROR)
     logger.info("pgcopydb schema inspection is successful")
+
+
+def _pairs(
+    servers: tuple[ConnInfo, ConnInfo], all_databases: bool, excluded: Sequence[str] | None
+) -> list[tuple[str, Endpoint, Endpoint | None]]:
+    """What is compared: with no name where the connection strings alone say it."""
+    source, target = (Endpoint(info, "compare") for info in servers)
+    if not all_databases:
+        if excluded:
+            raise UsageError("--exclude-database says nothing without --all-databases", hint="Give both, or none.")
+        return [("", source, target)]
+    pairs, findings = compared_pairs(source, target, excluded or ())
+    for finding in findings:
+        log_finding(finding)
+    if not pairs:
+        raise UsageError("no database is left to be compared", hint="Leave out --exclude-database.")
+    return pairs
+
+
+def _schema_json(comparison: SchemaComparison) -> dict[str, Any]:
+    return {
+        "counts": {kind: {"source": one, "target": other} for kind, (one, other) in comparison.counts.items()},
+        "differences": [*map(_difference, comparison.differences)],
+        "notes": [*map(_difference, comparison.notes)],
+    }
 
 
 def _difference(each: SchemaDifference) -> dict[str, str | None]:
@@ -150,17 +199,22 @@ def _difference(each: SchemaDifference) -> dict[str, str | None]:
     }
 
 
-def _rules(directory: Path | None, filters: Path | None) -> FilterRules:
-    """Of the file, or else of the run whose work directory was named."""
+def _rules(directory: Path | None, filters: Path | None, database: str) -> FilterRules:
+    """Of the file, or else of the run whose work directory was named; that of a ``database`` where it has several."""
     if filters is not None or directory is None:
         return o.filters_of(filters)
-    return load_selection(o.workdir_of(directory)).rules
+    return load_selection(_workdir(directory, database)).rules
 
 
-def _map(directory: Path | None, given: list[str] | None, *, no_tablespaces: bool) -> Mapping[str, str]:
+def _workdir(directory: Path, database: str) -> WorkDir:
+    workdir = o.workdir_of(directory)
+    return workdir.database(database) if database else workdir
+
+
+def _map(directory: Path | None, given: list[str] | None, database: str, *, no_tablespaces: bool) -> Mapping[str, str]:
     """What was given, or else what the run was told whose work directory was named."""
     mapped = tablespace_map_of(given, no_tablespaces=no_tablespaces)
-    if mapped or directory is None or not (workdir := o.workdir_of(directory)).exists():
+    if mapped or directory is None or not (workdir := _workdir(directory, database)).exists():
         return mapped
     with closing(CatalogStore.read(workdir.catalog)) as store:
         return store.setting(TABLESPACE_MAP) or {}
@@ -169,6 +223,7 @@ def _map(directory: Path | None, given: list[str] | None, *, no_tablespaces: boo
 def _json(comparison: DataComparison) -> list[dict[str, Any]]:
     return [
         {
+            **({"database": row.database} if row.database else {}),
             "schema": row.name.schema,
             "name": row.name.name,
             "equal": row.equal,

@@ -132,12 +132,14 @@ def print_comparison(comparison: DataComparison) -> None:
         if row.source and row.target and row.source.rows != row.target.rows:
             rows = f"{row.source.rows:,} / {row.target.rows:,}"
         mark = "" if row.equal else "!"
-        table.add_row(str(row.name), mark, rows, _digest(row.source), _digest(row.target), row.problem or "")
+        table.add_row(row.title, mark, rows, _digest(row.source), _digest(row.target), row.problem or "")
     new_console().print(table)
 
 
-def print_schema_comparison(comparison: SchemaComparison) -> None:
-    """How many objects of each kind there are, and what differs."""
+def print_schema_comparison(comparison: SchemaComparison, database: str = "") -> None:
+    """How many objects of each kind there are, and what differs. ``database``: where several are compared."""
+    if database:
+        new_console().print(f"Database {database}", markup=False)
     counts = new_table("Kind", "Source", "Target", right=("Source", "Target"))
     for kind, (one, other) in comparison.counts.items():
         counts.add_row(kind, str(one), str(other))

@@ -300,3 +300,28 @@ def test_what_does_not_go_together(arguments: tuple[str, ...], words: str, pgcop
     assert done.returncode == 1
     assert words in done.stderr
     assert "hint: " in done.stderr
+
+
+def test_all_databases_are_compared(two: Two, pgcopydb: Command, workdir_path: Path) -> None:
+    clone(pgcopydb, two, workdir_path, "--exclude-database", "latin")
+    chosen = (*two.servers(), "--all-databases")
+    without = ("--exclude-database", "latin")
+    for what in ("data", "schema"):
+        pgcopydb.run("compare", what, *chosen, *without, "--dir", workdir_path)
+        assert pgcopydb.run("compare", what, *chosen, check=False).returncode == 12
+    two.pair("shop")[1].execute("UPDATE orders SET what = 'changed' WHERE id = 7; ALTER TABLE lines ADD extra int")
+    done = pgcopydb.run("compare", "data", *chosen, "--json", check=False)
+    assert done.returncode == 12
+    assert "shop.public.orders differs" in done.stderr
+    rows = {(row["database"], row["schema"], row["name"]): row["equal"] for row in orjson.loads(done.stdout)}
+    assert {key for key, equal in rows.items() if not equal} == {
+        ("shop", "public", "orders"),
+        ("shop", "public", "lines"),
+        ("latin", "pg_catalog", "pg_database"),
+    }
+    assert rows[("postgres", "public", "kept")]
+    done = pgcopydb.run("compare", "schema", *chosen, "--json", check=False)
+    assert done.returncode == 12
+    found = {each["database"]: len(each["differences"]) for each in orjson.loads(done.stdout)}
+    assert found == {"postgres": 0, "shop": 1, "latin": 1, ODD: 0}
+    assert " shop: column " in done.stderr

@@ -104,7 +104,8 @@ def test_until_when_a_slot_is_safe(pair: DbPair, pgcopydb: Command, workdir_path
 
     def left() -> float | None:
         found = orjson.loads(pgcopydb.run("status", "--json", "--dir", workdir_path, env=env).stdout)
-        return found["slot"]["seconds_until_lost"]
+        seconds: float | None = found["slot"]["seconds_until_lost"]
+        return seconds
 
     try:
         pair.source.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '1GB'")
