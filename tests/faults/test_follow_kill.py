@@ -82,15 +82,16 @@ CHANGED_LARGE_OBJECTS = [
     "large_objects.after_commit",
     "follow.after_large_objects",
 ]
-LARGE_OBJECTS = "SELECT lo_from_bytea(1000 + i, ('object ' || i)::bytea) FROM generate_series(1, 800) AS i"
+# What is new lies among the others: each worker makes some of it.
+LARGE_OBJECTS = "SELECT lo_from_bytea(1000 + 2 * i, ('object ' || i)::bytea) FROM generate_series(1, 800) AS i"
 CHANGES_OF_LARGE_OBJECTS = """
 SELECT lo_put(oid, 0, 'O') FROM pg_largeobject_metadata WHERE oid::bigint % 7 = 0;
 SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE oid::bigint % 7 = 1;
-SELECT lo_from_bytea(5000 + i, 'new') FROM generate_series(1, 40) AS i;
-COMMENT ON LARGE OBJECT 1003 IS 'said';
+SELECT lo_from_bytea(1001 + 20 * i, 'new') FROM generate_series(1, 80) AS i;
+COMMENT ON LARGE OBJECT 1006 IS 'said';
 """
 GONE_OF_LARGE_OBJECTS = """
-SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE oid > 5000 AND oid::bigint % 2 = 0
+SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE oid::bigint % 2 = 1
 """
 CLEANUP = sorted(name for name in NAMES if name.startswith("cleanup."))
 
