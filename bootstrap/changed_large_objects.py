@@ -63,18 +63,12 @@ class Changed:
     written: int = 0
     removed: int = 0
     compared: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, written: int, removed: int) -> None:
-        with self._lock:
+        with self.lock:
             self.written += written
             self.removed += removed
-
-    def add_compared(self, count: int) -> int:
-        """All that there are now."""
-        with self._lock:
-            self.compared += count
-            return self.compared
 
     def __str__(self) -> str:
         return f"{self.written} large objects written that were new or had changed, {self.removed} removed"
@@ -113,7 +107,7 @@ def copy_changed(
         logger.info("Comparing the %d large objects of the source with those of the target", total)
         with Activity(store) as activity:
             work = _Work(store, held.under.id, total, options, activity, failures, stop)
-            _note_compared(work, 0)
+            _count_compared(work, ())
             _run(work, source, target, min(jobs, len(ranges)), ranges)
     finally:
         held.release()
@@ -140,7 +134,10 @@ def _divide(
     source: Endpoint, target: Endpoint, snapshot: str, jobs: int, stop: Stop
 ) -> tuple[int, list[tuple[int, int]]]:
     """How many objects the source has, and the ranges that are compared."""
-    with closing(open_session("large objects", source, target, snapshot, stop)) as session:
+    with (
+        closing(open_session("large objects", source, target, snapshot, stop)) as session,
+        stop.on_fast_stop(session.cancel),
+    ):
         with server_errors(Side.SOURCE, "counting large objects"):
             total = session.source.execute("SELECT count(*) FROM pg_catalog.pg_largeobject_metadata").fetchall()[0][0]
         size = max(1, min(BATCH, total // (jobs * _RANGES_A_WORKER)))
@@ -279,9 +276,7 @@ def _ours(store: CatalogStore, job: BatchJob) -> set[int]:
 
 
 def _count_compared(work: _Work, objects: Collection[int]) -> None:
-    _note_compared(work, work.done.add_compared(len(objects)))
-
-
-def _note_compared(work: _Work, compared: int) -> None:
     """For those who look at the progress."""
-    work.store.set_setting(COMPARED_LARGE_OBJECTS, {"total": work.total, "done": compared})
+    with work.done.lock:
+        work.done.compared += len(objects)
+        work.store.set_setting(COMPARED_LARGE_OBJECTS, {"total": work.total, "done": work.done.compared})
