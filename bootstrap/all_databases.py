@@ -145,7 +145,7 @@ def _checked(run: _Run, excluded: Collection[str]) -> Plan:
 def _preflight_failed(errors: Sequence[Finding]) -> PreflightFailed:
     return PreflightFailed(
         f"preflight found {len(errors)} problem(s), first: {errors[0].subject}: {errors[0].message}",
-        hint=errors[0].fix if len(errors) == 1 else "All of them are shown above; nothing was changed.",
+        hint="`pgcopydb check --all-databases` shows all of them, each with what mends it; nothing was changed.",
     )
 
 

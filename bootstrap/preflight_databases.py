@@ -26,7 +26,7 @@ from pgcopydb.bootstrap.options import CloneOptions, Roles
 from pgcopydb.bootstrap.placement import read_tablespaces
 from pgcopydb.bootstrap.preflight import check_clone, in_order
 from pgcopydb.bootstrap.preflight_extensions import attempt
-from pgcopydb.bootstrap.preflight_locale import NeededCollation, refusal_of
+from pgcopydb.bootstrap.preflight_locale import PROVIDERS, NeededCollation, collation_refusal
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
@@ -35,6 +35,8 @@ from pgcopydb.postgres.server import ServerFacts, inspect_server, read_instance
 from pgcopydb.runtime.errors import Kind, PgcopydbError
 from pgcopydb.runtime.workdir import WorkDir
 
+_OPTIONS: Final = frozenset({"filters", "--tablespace-map", "--requirements"})
+"""Subjects of findings that something which was asked for is not there: it has to be in one database alone."""
 _SHOWN: Final = 3
 _THERE: Final = "SELECT datname, datallowconn AND datconnlimit <> -2 FROM pg_catalog.pg_database"
 
@@ -140,12 +142,12 @@ def _locale(writer: Connection, facts: ServerFacts, database: SourceDatabase) ->
             yield Finding(Severity.ERROR, Side.TARGET, "locale", f"{locale} of libc is not there", fix)
     since = {"i": PROVIDERS_SINCE, "b": BUILTIN_SINCE}.get(database.provider, 0)
     if facts.version < max(since, ICU_RULES_SINCE if database.rules else 0):
-        what = "rules of ICU" if database.rules else f"locale {database.locale} of its provider"
-        yield Finding(Severity.ERROR, Side.TARGET, "locale", f"PostgreSQL {facts.major} has no {what}", own)
+        what = "rules for ICU's locales" if database.rules else f"{PROVIDERS[database.provider]} locale of a database"
+        yield Finding(Severity.ERROR, Side.TARGET, "locale", f"PostgreSQL {facts.major} knows no {what}", own)
     elif since:
         name, provider = Name("", "database"), database.provider
         like = NeededCollation(name, own=True, provider=provider, collate="", ctype="", locale=database.locale)
-        refusal = refusal_of(writer, like)
+        refusal = collation_refusal(writer, like)
         if refusal is not None:
             yield Finding(Severity.ERROR, Side.TARGET, "locale", f"{database.locale} is refused: {refusal}", own)
 
@@ -208,7 +210,13 @@ def _prefixed(found: Mapping[str, Sequence[Finding]]) -> Iterator[Finding]:
     names: dict[Finding, list[str]] = {}
     for name, findings in found.items():
         for finding in findings:
-            names.setdefault(finding, []).append(name)
+            # The nearest names are other ones in each.
+            key = replace(finding, fix=None) if finding.subject in _OPTIONS else finding
+            names.setdefault(key, []).append(name)
     for finding, those in names.items():
+        if finding.subject in _OPTIONS:
+            if len(those) == len(found):
+                yield finding
+            continue
         more = f" and {len(those) - _SHOWN} more" if len(those) > _SHOWN else ""
         yield replace(finding, subject=f"{', '.join(those[:_SHOWN])}{more}: {finding.subject}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import psycopg
@@ -49,8 +49,13 @@ def read_extensions(source: Connection, selection: Selection) -> UsedExtensions:
     return UsedExtensions(versions, {row[1]: row[2] for row in rows}, {row[0]: (row[1], row[2]) for row in uses})
 
 
-def check_extensions(connection: Connection, used: UsedExtensions, options: RestoreOptions) -> Iterator[Finding]:
-    """Findings about the target; the connection is in a transaction that is rolled back."""
+def check_extensions(
+    connection: Connection, used: UsedExtensions, options: RestoreOptions, *, to_be_made: bool = False
+) -> Iterator[Finding]:
+    """Findings about the target; the connection is in a transaction that is rolled back.
+
+    ``to_be_made``: the database is not there yet; what this role may do in it is what an owner may.
+    """
     for name in sorted(_NOT_BY_ITSELF.keys() & used.versions.keys()):
         hint = "do what the manual says of it (extensions), in a rehearsal first"
         yield Finding(Severity.WARNING, Side.SOURCE, f"extension {name}", _NOT_BY_ITSELF[name], hint)
@@ -58,6 +63,9 @@ def check_extensions(connection: Connection, used: UsedExtensions, options: Rest
         return
     pins = options.requirements or {}
     offered = read_offered(connection)
+    known = offered.installed
+    if to_be_made:
+        offered = replace(offered, installed={})
     schemas = {row[0] for row in connection.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall()}
     yield from _unused(used, pins)
     for name, version in used.versions.items():
@@ -68,16 +76,28 @@ def check_extensions(connection: Connection, used: UsedExtensions, options: Rest
             yield _finding(Severity.ERROR, name, f"{refusal.message}{needed}", refusal.fix)
             continue
         there = offered.installed.get(name)
-        if there is None:
+        if there is None and name not in known:
             # In its schema: what has none of its own would be created in the first of search_path.
             schema = used.schemas[name]
             statement = create_statement(name, schema, pin)
             create = "" if schema in schemas else f"CREATE SCHEMA {quote_ident(schema)}; "
             tried = attempt(connection, create + statement)
-            if tried is not None:
+            if tried is not None and not (to_be_made and _for_an_owner(connection, name, tried)):
                 statement = f"{statement}; -- as a superuser"
                 yield _finding(Severity.ERROR, name, f"cannot be created: {tried.diag.message_primary}", statement)
         yield from _other_version(name, version, pin, offered)
+
+
+def _for_an_owner(connection: Connection, name: str, refusal: psycopg.Error) -> bool:
+    """Whether it was refused to this role because of a database that is not its own."""
+    if not isinstance(refusal, psycopg.errors.InsufficientPrivilege):
+        return False
+    row = connection.execute(
+        "SELECT bool_or(NOT v.superuser OR coalesce((to_jsonb(v) ->> 'trusted')::bool, false))"
+        " FROM pg_catalog.pg_available_extension_versions v WHERE v.name = %s",
+        (name,),
+    ).fetchone()
+    return row == (True,)
 
 
 def _other_version(name: str, version: str, pin: str | None, offered: Offered) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from pgcopydb.postgres.filters import FilterRules
 from pgcopydb.postgres.names import Name, quote_ident, quote_literal
 
 _PROBE: Final = "pgcopydb_preflight"
-_PROVIDERS: Final = {"c": "libc", "i": "icu", "b": "builtin"}
+PROVIDERS: Final = {"c": "libc", "i": "icu", "b": "builtin"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class DatabaseLocale:
         """What decides the order of text."""
         if self.provider == "c":
             return f"{self.collate}/{self.ctype}"
-        return f"{_PROVIDERS.get(self.provider, self.provider)} {self.locale}"
+        return f"{PROVIDERS.get(self.provider, self.provider)} {self.locale}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class NeededCollation:
 
     def create(self, schema: str) -> str:
         """A statement that makes one like it, under the same name."""
-        provider = _PROVIDERS.get(self.provider, self.provider)
+        provider = PROVIDERS.get(self.provider, self.provider)
         options = f"provider = {provider}, " + (
             f"lc_collate = {quote_literal(self.collate)}, lc_ctype = {quote_literal(self.ctype)}"
             if self.provider == "c"
@@ -121,7 +121,7 @@ def check_collations(
     }
     for each in needed:
         if each.own:
-            refusal = None if options.restore.skip_collations else refusal_of(connection, each)
+            refusal = None if options.restore.skip_collations else collation_refusal(connection, each)
             if refusal is None:
                 continue
             message = f"cannot be made here: {refusal}"
@@ -139,7 +139,7 @@ def check_collations(
         )
 
 
-def refusal_of(connection: Connection, collation: NeededCollation) -> str | None:
+def collation_refusal(connection: Connection, collation: NeededCollation) -> str | None:
     """What the server says that cannot make a collation like this; nothing of it remains."""
     try:
         with connection.transaction(force_rollback=True):

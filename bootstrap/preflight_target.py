@@ -89,7 +89,7 @@ def check_target(
         if not to_be_made:
             yield from _schemas(connection, facts, needs)
         yield from _roles(connection, facts, needs, options)
-        yield from check_extensions(connection, needs.extensions, options.restore)
+        yield from check_extensions(connection, needs.extensions, options.restore, to_be_made=to_be_made)
         yield from check_placement(connection, facts, needs.tablespaces, options, to_be_made=to_be_made)
         yield from _budget(connection, options)
         if not to_be_made:

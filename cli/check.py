@@ -12,6 +12,7 @@ import typer
 from pgcopydb.bootstrap.findings import Severity
 from pgcopydb.bootstrap.options import FollowOptions
 from pgcopydb.bootstrap.preflight import check_clone
+from pgcopydb.bootstrap.preflight_databases import check_databases
 from pgcopydb.cli import options as o
 from pgcopydb.cli.settings import clone_options
 from pgcopydb.cli.tables import print_findings
@@ -42,6 +43,9 @@ def check(
     skip_collations: o.SkipCollations = False,
     requirements: o.RequirementsFile = None,
     filters: o.Filters = None,
+    all_databases: o.AllDatabases = False,
+    exclude_database: o.ExcludeDatabase = None,
+    database_jobs: o.DatabaseJobs = 2,
     roles: o.WithRoles = False,
     no_role_passwords: o.NoRolePasswords = False,
     skip_vacuum: o.SkipVacuum = False,
@@ -70,7 +74,11 @@ def check(
         clone_options(click.get_current_context().params), follow=FollowOptions(chosen) if follow else None
     )
     workdir = o.workdir_of(directory)
-    findings = check_clone(Endpoint(source_info, "check"), Endpoint(target_info, "check"), workdir, settings)
+    ends = Endpoint(source_info, "check"), Endpoint(target_info, "check")
+    if all_databases:
+        _, findings = check_databases(*ends, workdir, settings, exclude_database or ())
+    else:
+        findings = check_clone(*ends, workdir, settings)
     if json:
         rows = [dataclasses.asdict(finding) for finding in findings]
         typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())

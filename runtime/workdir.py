@@ -142,7 +142,8 @@ class WorkDir:
         """Forget an earlier run: what a clone writes here, not the snapshot that another command may hold."""
         with disk_errors(self.top, "clearing the work directory"):
             shutil.rmtree(self.top / "schema", ignore_errors=True)
-            shutil.rmtree(self.top / "db", ignore_errors=True)
+            for folder in (self.top / "db").glob("*"):
+                WorkDir(folder).clear()
             self.summary.unlink(missing_ok=True)
             self.filters.unlink(missing_ok=True)
 

@@ -39,6 +39,9 @@ SELECT pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider, datc
        shobj_description(oid, 'pg_database'), ARRAY(SELECT a::text FROM unnest(datacl) a ORDER BY 1)
   FROM pg_database WHERE datname = current_database()
 """
+WHERE = """
+SELECT spcname FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE datname = current_database()
+"""
 
 
 @dataclass(frozen=True)
@@ -167,12 +170,15 @@ def test_all_that_is_in_the_way_is_said_at_once_and_nothing_is_made(
 ) -> None:
     two.pair("postgres")[1].execute("CREATE TABLE kept (i int); ALTER ROLE shop_owner RENAME TO somebody_else")
     try:
+        checked = pgcopydb.run("check", "--all-databases", *two.servers(), "--json", check=False)
         refused = clone(pgcopydb, two, workdir_path, check=False)
         with_roles = clone(pgcopydb, two, workdir_path, "--roles", "--no-role-passwords", check=False)
         mended = clone(pgcopydb, two, workdir_path, "--no-owner", "--no-acl", "--drop-if-exists")
     finally:
         two.pair("postgres")[1].execute("ALTER ROLE somebody_else RENAME TO shop_owner")
-    assert refused.returncode == with_roles.returncode == 4
+    assert checked.returncode == refused.returncode == with_roles.returncode == 4
+    subjects = {row["subject"] for row in orjson.loads(checked.stdout) if row["severity"] == "error"}
+    assert subjects == {"postgres: not empty", "shop: role shop_owner"}
     said = " ".join(errors_of(refused.stderr))
     assert "postgres: not empty: 1 of the tables exist already: public.kept" in said
     assert "shop: role shop_owner: " in said
@@ -183,11 +189,11 @@ def test_all_that_is_in_the_way_is_said_at_once_and_nothing_is_made(
 
 def test_a_role_that_may_not_create_databases(two: Two, pgcopydb: Command, workdir_path: Path) -> None:
     anybody = Database(two.target, "postgres")
-    anybody.execute("CREATE ROLE mover LOGIN; GRANT CREATE ON DATABASE postgres TO mover")
-    anybody.execute("GRANT CREATE ON SCHEMA public TO mover; GRANT shop_owner, guest TO mover")
+    anybody.execute("CREATE ROLE mover LOGIN; GRANT shop_owner, guest TO mover")
     try:
         two_ends = ("--source", two.source.dsn(), "--target", two.target.dsn(user="mover"), "--dir", workdir_path)
-        options = ("--no-owner", "--no-acl", "--no-comments", "--skip-extensions")
+        options = ("--no-owner", "--no-acl", "--no-comments", "--exclude-database", "postgres")
+        Database(two.source, "shop").execute("CREATE EXTENSION hstore")
         refused = pgcopydb.run("clone", "--all-databases", *two_ends, *options, check=False)
         assert refused.returncode == 4
         assert "role mover: may not create databases" in refused.stderr
@@ -195,16 +201,49 @@ def test_a_role_that_may_not_create_databases(two: Two, pgcopydb: Command, workd
         assert two.on_target() == {"postgres"}
         anybody.execute("ALTER ROLE mover CREATEDB")
         pgcopydb.run("clone", "--all-databases", *two_ends, *options)
-        for name in two.names:
-            source, target = two.pair(name)
-            assert target.fetch("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == source.fetch(
-                "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
-            )
+        arrived = Database(two.target, "shop")
+        assert arrived.fetch("SELECT count(*) FROM orders") == [(5000,)]
+        assert arrived.fetch("SELECT extowner::regrole::text FROM pg_extension WHERE extname = 'hstore'") == [
+            ("mover",)
+        ]
     finally:
-        anybody.execute("DROP TABLE IF EXISTS kept")
+        Database(two.source, "shop").execute("DROP EXTENSION IF EXISTS hstore")
         for name in two.on_target() - {"postgres"}:
             two.target.drop_database(name)
         anybody.execute("DROP OWNED BY mover; DROP ROLE mover")
+
+
+def test_what_an_option_names_has_to_be_in_one_database_alone(
+    two: Two, pgcopydb: Command, workdir_path: Path, tmp_path: Path
+) -> None:
+    filters = tmp_path / "filters.ini"
+    filters.write_text("[exclude-table]\npublic.orders\npublic.lines\npublic.nowhere\n")
+    done = clone(pgcopydb, two, workdir_path, "--filters", filters)
+    assert len([line for line in done.stderr.splitlines() if "public.nowhere" in line]) == 1
+    assert "public.orders in [exclude-table]" not in done.stderr
+    assert two.pair("shop")[1].fetch("SELECT to_regclass('orders'), to_regclass('free')") == [(None, "free")]
+
+
+def test_tablespaces_of_databases(two: Two, pgcopydb: Command, workdir_path: Path) -> None:
+    """Where a database is, is where what says nothing goes; no warning about what another database uses."""
+    for cluster, name in ((two.source, "ours"), (two.target, "theirs")):
+        with Database(cluster, "postgres").connect(options="-c allow_in_place_tablespaces=on") as connection:
+            connection.execute(f"CREATE TABLESPACE {name} LOCATION ''")
+    try:
+        two.source.create_database("placed", tablespace="ours")
+        Database(two.source, "placed").execute("CREATE TABLE t AS SELECT 1 AS i")
+        refused = clone(pgcopydb, two, workdir_path, check=False)
+        assert refused.returncode == 4
+        assert "placed: tablespace ours: does not exist here" in refused.stderr
+        assert two.on_target() == {"postgres"}
+        done = clone(pgcopydb, two, workdir_path, "--tablespace-map", "ours=theirs")
+        assert "--tablespace-map" not in done.stderr
+        assert Database(two.target, "placed").fetch(WHERE) == [("theirs",)]
+        assert_same_content(two.source.dsn("placed"), two.target.dsn("placed"))
+    finally:
+        for cluster, name in ((two.source, "ours"), (two.target, "theirs")):
+            cluster.drop_database("placed")
+            Database(cluster, "postgres").execute(f"DROP TABLESPACE {name}")
 
 
 def test_one_that_fails_does_not_keep_the_others(two: Two, pgcopydb: Command, workdir_path: Path) -> None:
