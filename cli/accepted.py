@@ -252,6 +252,17 @@ _EVERY_STREAM: Final = (
     ),
 )
 _RUNS: Final = (*_KNOWN, *_EVERY_STREAM, *_STREAM, *_COORDINATOR)
+_ONE_DATABASE: Final = _options(
+    Kind.REFUSED,
+    "One command for each database, with a --dir of its own; `clone --all-databases` does all steps for all of them.",
+    "--all-databases",
+)
+_FOLLOWS_ONE: Final = _options(
+    Kind.REFUSED,
+    "A replication slot decodes one database: one `follow` for each, with a --dir and a --slot-name of its own, as the "
+    "units pgcopydb-follow@NAME.service have it.",
+    "--all-databases",
+)
 _STEP: Final = (*_COPY, *_STREAM, *_CREATE_SLOT, *_COORDINATOR)
 
 _BY_COMMAND: Final[dict[str, tuple[Accepted, ...]]] = {
@@ -263,18 +274,20 @@ _BY_COMMAND: Final[dict[str, tuple[Accepted, ...]]] = {
         *_options(
             Kind.REFUSED, "What was copied is of no use without the slot: `clone --follow --restart`.", "--restart -r"
         ),
+        *_FOLLOWS_ONE,
         *_STEP,
     ),
     **dict.fromkeys(
         (
             f"copy {what}"
             for what in (
-                *("roles", "extensions", "schema", "data", "table-data"),
+                *("extensions", "schema", "data", "table-data"),
                 *("blobs", "sequences", "indexes", "constraints"),
             )
         ),
-        _STEP,
+        (*_STEP, *_ONE_DATABASE),
     ),
+    "copy roles": (*_STEP, *_options(Kind.IDLE, "", "--all-databases")),
     **dict.fromkeys(("dump schema", "dump roles", "dump pre-data", "dump post-data"), _DUMP),
     **dict.fromkeys(("restore schema", "restore pre-data", "restore post-data"), (*_KNOWN_FILTERS, *_RESTORE)),
     **dict.fromkeys(("restore roles", "restore parse-list"), _RESTORE),

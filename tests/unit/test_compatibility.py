@@ -137,6 +137,8 @@ def test_flags_before_the_command_are_its_own() -> None:
     "arguments",
     [
         ("follow", "--restart"),
+        ("follow", "--all-databases"),
+        ("copy", "table-data", "--all-databases"),
         ("restore", "schema", "-r"),
         ("stream", "cleanup", "--dry-run"),
         ("stream", "receive", "--restart"),
