@@ -106,7 +106,7 @@ def two(loaded: Two) -> Two:
     return loaded
 
 
-def clone(pgcopydb: Command, two: Two, workdir: Path, *options: str, **how: Any) -> Any:
+def clone(pgcopydb: Command, two: Two, workdir: Path, *options: str | Path, **how: Any) -> Any:
     return pgcopydb.run("clone", "--all-databases", *two.servers(), "--dir", workdir, *options, **how)
 
 
