@@ -33,6 +33,11 @@ _SERVERS_OWN: Final = frozenset({"template0", "template1"})
 _INVALID: Final = -2
 """``datconnlimit`` of one whose DROP DATABASE was interrupted: only dropping it again is left."""
 
+_GIVEN_AWAY: Final = """
+SELECT FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba
+ WHERE d.datname = %s AND r.rolname = %s AND r.rolname <> current_user
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceDatabase:
@@ -110,7 +115,7 @@ def _left_out(
 
 
 def _why_not(database: SourceDatabase) -> str | None:
-    if database.is_template:
+    if database.is_template or database.name in _SERVERS_OWN:
         return "it is a template"
     if database.connections == _INVALID:
         return "it was dropped in part, and only dropping it again is left to do with it"
@@ -164,8 +169,10 @@ def make_database(target: Connection, database: SourceDatabase, options: Restore
 def finish_database(target: Connection, database: SourceDatabase, options: RestoreOptions) -> None:
     """When all is in it. ``target``: of any database of that server."""
     with server_errors(Side.TARGET, f"setting owner, grants and comment of database {database.name}"):
-        for statement in attributes(database, options):
-            target.execute(statement.encode())
+        # The owner comes last, and a role that has given it away may say nothing more of it.
+        if options.no_owner or target.execute(_GIVEN_AWAY, (database.name, database.owner)).fetchone() is None:
+            for statement in attributes(database, options):
+                target.execute(statement.encode())
     failpoint("databases.after_finish")
 
 

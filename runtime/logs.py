@@ -87,7 +87,8 @@ def settings_from(environment: Mapping[str, str], level: int) -> LogSettings:
 @contextmanager
 def speaking_of(subject: str) -> Iterator[None]:
     """Log lines of the block begin with the subject: of this thread, and of others by ``in_this_context``."""
-    token = _about.set(f"{subject}: ")
+    one_line = subject.replace("\n", "\\n").replace("\r", "\\r")
+    token = _about.set(f"{one_line}: ")
     try:
         yield
     finally:

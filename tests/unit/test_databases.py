@@ -45,6 +45,7 @@ def test_the_largest_comes_first_and_templates_are_left_out() -> None:
         database("unknown", bytes=None),
         database("large", bytes=1 << 40),
         database("template0", is_template=True, allows_connections=False),
+        database("template1", bytes=3),
         database("mine", is_template=True),
         database("closed", allows_connections=False),
         database("half dropped", connections=-2),
@@ -137,7 +138,7 @@ def test_log_lines_of_threads_speak_of_what_their_starter_does(monkeypatch: pyte
     monkeypatch.setattr("sys.stderr", written)
     setup_logging(LogSettings())
     logger = logging.getLogger("pgcopydb.test")
-    with speaking_of("shop"):
+    with speaking_of("sh\nop"):
         threads = [
             threading.Thread(target=in_this_context(logger.warning), args=("inside",)),
             threading.Thread(target=logger.warning, args=("elsewhere",)),
@@ -148,4 +149,4 @@ def test_log_lines_of_threads_speak_of_what_their_starter_does(monkeypatch: pyte
         logger.warning("here")
     logger.warning("behind")
     said = [line.split("WARN   ")[1] for line in written.getvalue().splitlines()]
-    assert said == ["shop: inside", "elsewhere", "shop: here", "behind"]
+    assert said == [r"sh\nop: inside", "elsewhere", r"sh\nop: here", "behind"]
