@@ -94,8 +94,9 @@ def clone_databases(
         _copy_roles(run)
         _copy(run, databases)
         _raise_failures(run, [name for name, _ in databases])
-        with store.step("summary"):
-            write_summary_of_all(store, workdir)
+        if not store.step_done("summary"):
+            with store.step("summary"):
+                write_summary_of_all(store, workdir)
         logger.info("All %d databases are complete", len(databases))
 
 

@@ -7,7 +7,7 @@ run's own process, in another one, and after the end.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -61,10 +61,8 @@ class AllProgress:
     def _read(self, top: CatalogStore, row: dict[str, Any]) -> DatabaseProgress:
         name = row["name"]
         workdir = self._workdir.database(name)
-        progress: Progress | None = None
-        if workdir.exists():
-            with closing(CatalogStore.read(workdir.catalog)) as store:
-                progress = read_progress(store)
+        with _opened(workdir) as store:
+            progress = None if store is None else read_progress(store)
         begun = top.value("SELECT started FROM step WHERE name = ?", (database_step(name),)) is not None
         state = State.BEGUN if begun else State.WAITING
         if top.step_done(database_step(name)):
@@ -75,11 +73,20 @@ class AllProgress:
         return found
 
 
+@contextmanager
+def _opened(workdir: WorkDir) -> Iterator[CatalogStore | None]:
+    """The catalog of one database; none before its tables are laid out."""
+    if not workdir.exists():
+        yield None
+        return
+    with closing(CatalogStore.read(workdir.catalog)) as store:
+        yield store if store.is_laid_out else None
+
+
 def _stores(top: CatalogStore, workdir: WorkDir) -> Iterator[tuple[str, CatalogStore]]:
     for row in all_databases(top) or ():
-        catalog = workdir.database(row["name"])
-        if catalog.exists():
-            with closing(CatalogStore.read(catalog.catalog)) as store:
+        with _opened(workdir.database(row["name"])) as store:
+            if store is not None:
                 yield row["name"], store
 
 

@@ -65,6 +65,11 @@ class CatalogStore:
             )
         return cls(_open(f"{path.as_uri()}?mode=ro", path), path)
 
+    @property
+    def is_laid_out(self) -> bool:
+        """Whether the process that made the file has made its tables too."""
+        return bool(self.value("PRAGMA user_version"))
+
     def close(self) -> None:
         with self._lock:
             self._connection.close()
