@@ -266,6 +266,7 @@ def resume_at(tail: Tail, beat: Beat = no_beat) -> Lsn:
             kept = marks[-1][0] if marks else 0
             if kept < path.stat().st_size:
                 _shorten(path, kept, beat)
+                failpoint("repair.after_shorten")
             tail.go_to(number, offset)
             if marks and marks[-1][1].mark is Mark.SWITCH:
                 fsync_file(path)

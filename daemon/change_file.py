@@ -20,6 +20,7 @@ from pgcopydb.daemon.segments import Segment
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.durable import disk_errors, fsync_directory, publish
 from pgcopydb.runtime.errors import CorruptState
+from pgcopydb.runtime.failpoint import failpoint
 
 JSON: Final = ".json"
 SQL: Final = ".sql"
@@ -161,9 +162,11 @@ def recover(folder: Path, beat: Beat = no_beat) -> Recovered:
     for path in found:
         with disk_errors(path, "repairing"):
             _cut_torn_line(path, beat)
+            failpoint("repair.after_cut")
             if _switch_at_end(path) is not None:
                 # Nothing may follow that line: readers look for the next file when they have read it.
                 publish(path, path.with_name(path.name.removesuffix(PARTIAL)))
+                failpoint("repair.after_publish")
     left_open = False
     for path in sorted([*folder.glob(f"*{JSON}{PARTIAL}"), *folder.glob(f"*{JSON}")], reverse=True):
         with disk_errors(path, "reading"):

@@ -31,7 +31,9 @@ ELSEWHERE = {
     "large_objects.after_remember",
 }
 # Of a copy of one database without changes; the others are walked where changes are followed, or all databases copied.
-WALKED = sorted(name for name in NAMES - ELSEWHERE if not name.startswith((*GROUPS, "cleanup.", "databases.")))
+WALKED = sorted(
+    name for name in NAMES - ELSEWHERE if not name.startswith((*GROUPS, "cleanup.", "repair.", "databases."))
+)
 
 
 @dataclass(frozen=True)

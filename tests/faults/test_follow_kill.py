@@ -93,6 +93,12 @@ COMMENT ON LARGE OBJECT 1006 IS 'said';
 GONE_OF_LARGE_OBJECTS = """
 SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE oid::bigint % 2 = 1
 """
+REPAIRS = {
+    "repair.after_cut": "receive.after_write",
+    "repair.after_publish": "receive.before_rename",
+    "repair.after_shorten": "transform.after_write",
+}
+"""What has to happen before there is something to repair."""
 CLEANUP = sorted(name for name in NAMES if name.startswith("cleanup."))
 
 
@@ -203,6 +209,28 @@ def test_killed_while_changed_large_objects_are_copied(
     done = pgcopydb.run(*arguments, "--dir", workdir_path, env=uris(pair))
     assert ("they are left as they are" if is_done else "large objects written that were new") in done.stderr
     assert pair.target.fetch("SELECT lo_get(50), lo_unlink(50)") == [(b"mine", 1)]
+    assert_same_content(pair.source.dsn, pair.target.dsn)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "repair.after_shorten" else pytest.mark.slow) for name in REPAIRS]
+)
+def test_killed_while_it_repairs(name: str, pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    """What the one before left, also killed: the next one repairs all of it."""
+    assert {name for name in NAMES if name.startswith("repair.")} == set(REPAIRS)
+    pair.source.execute(SCHEMA)
+    with Workload(pair.source.dsn, seed=33, writers=2) as workload:
+        broken = pgcopydb.start("clone", "--follow", "--dir", workdir_path, env=uris(pair, f"{REPAIRS[name]}=kill"))
+        while broken.poll() is None:
+            seen = workload.committed
+            wait_until(lambda: broken.poll() is not None or workload.committed > seen + 20, 60, "work")  # noqa: B023
+            switch_wal(pair)
+    wait_until(lambda: nothing_runs(pair), 30, "all sessions to end")
+    repairing = pgcopydb.start("clone", "--follow", "--resume", "--dir", workdir_path, env=uris(pair, f"{name}=kill"))
+    assert repairing.wait(90) == -signal.SIGKILL, pgcopydb.log_of(repairing)
+    wait_until(lambda: nothing_runs(pair), 30, "all sessions to end")
+    log = run_to_the_end(pgcopydb, pair, workdir_path)
+    assert log.startswith("0:"), log
     assert_same_content(pair.source.dsn, pair.target.dsn)
 
 
