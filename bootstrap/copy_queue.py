@@ -209,6 +209,13 @@ def _prepare_target(
     with target.connect_patiently("prepare", stop) as connection:
         with server_errors(Side.TARGET, "asking which tables may be emptied"):
             others = _not_truncatable(connection, store, routes)
+        for row in store.rows(
+            "SELECT oid, schema, name FROM copied_table WHERE copied IS NULL AND oid NOT IN"
+            " (SELECT table_oid FROM copy_part WHERE parts > 1 OR state = 'running')"
+        ):
+            if others.get(row["oid"]) is _Emptied.NOT and row["oid"] not in routes.by_oid:
+                name = Name(row["schema"], row["name"])
+                _refuse_rows(connection, name, "because the role may neither TRUNCATE it nor DELETE from it")
         # First those that may be refused: nothing is emptied then.
         for unit in sorted(_filled_bit_by_bit(store, routes), key=lambda unit: unit.whole):
             with server_errors(Side.TARGET, f"preparing table {unit.name} for its parts"):
@@ -238,7 +245,7 @@ def _not_truncatable(connection: Connection, store: CatalogStore, routes: Routes
         return {}
     emptied = [(row["oid"], routes.emptied_with(row["oid"], Name(row["schema"], row["name"]))) for row in rows]
     found = connection.execute(
-        "SELECT t.number, has_table_privilege(t.name, 'TRUNCATE')"
+        "SELECT t.number, has_table_privilege(t.name, 'TRUNCATE') OR has_table_privilege(t.name, 'DELETE')"
         " FROM unnest(%s::text[]) WITH ORDINALITY AS t (name, number)"
         " WHERE NOT has_table_privilege(t.name, 'TRUNCATE') OR EXISTS ("
         "     SELECT FROM pg_catalog.pg_constraint k"
@@ -282,7 +289,11 @@ def _must_begin_again(
 
 def _begin_again(connection: Connection, store: CatalogStore, unit: Unit, *, may_truncate: bool) -> None:
     if not unit.whole:
-        _refuse_rows_of_others(connection, unit)
+        _refuse_rows(
+            connection,
+            unit.name,
+            "because some of the source's tables whose rows belong into it are left out",
+        )
     # In this order: killed in between, no part is done and the table is emptied next time.
     with store.transaction():
         for oid in unit.tables:
@@ -292,11 +303,11 @@ def _begin_again(connection: Connection, store: CatalogStore, unit: Unit, *, may
         connection.execute(empty_statement(unit.name, truncate=may_truncate, partitioned=unit.partitioned))
 
 
-def _refuse_rows_of_others(connection: Connection, unit: Unit) -> None:
-    row = connection.execute(f"SELECT EXISTS (SELECT FROM {unit.name.sql})").fetchone()  # noqa: S608  quoted
+def _refuse_rows(connection: Connection, name: Name, why: str) -> None:
+    with server_errors(Side.TARGET, f"looking whether table {name} is empty"):
+        row = connection.execute(f"SELECT EXISTS (SELECT FROM {name.sql})").fetchone()  # noqa: S608  quoted
     if row is not None and row[0]:
         raise TargetError(
-            f"table {unit.name} on the target has rows, and is not emptied, because some of the source's tables whose"
-            " rows belong into it are left out",
-            hint="Empty it if its rows are not wanted, or copy all of the source's tables that it takes the place of.",
+            f"table {name} on the target has rows, and is not emptied, {why}",
+            hint="Empty it if its rows are not wanted; or grant what lacks, or copy all that belongs into it.",
         )

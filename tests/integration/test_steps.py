@@ -167,3 +167,26 @@ def test_filters_hold_for_every_step(steps: Steps, pair: DbPair, tmp_path: Path)
     assert "app.log_2" in relations(pair.target)
     assert pair.target.fetch("SELECT count(*) FROM app.log") == [(0,)]
     assert pair.target.fetch("SELECT count(*) FROM app.customer") == [(50,)]
+
+
+def test_rows_that_the_role_may_not_remove(steps: Steps, pair: DbPair, tmp_path: Path) -> None:
+    """By TRUNCATE, else by DELETE, and else there are none: they are never added to."""
+    rules = tmp_path / "filters.ini"
+    rules.write_text("[include-only-table]\npublic.stays\n")
+    pair.source.execute("CREATE TABLE public.stays (id int); INSERT INTO public.stays VALUES (1), (2)")
+    pair.target.execute(
+        "CREATE TABLE public.stays (id int); INSERT INTO public.stays VALUES (3); CREATE ROLE filler LOGIN"
+    )
+    try:
+        pair.target.execute("GRANT INSERT, SELECT ON public.stays TO filler")
+        steps.env["PGCOPYDB_TARGET_PGURI"] = pair.target.dsn.replace("//postgres@", "//filler@")
+        copy = ("copy", "table-data", "--filters", str(rules))
+        refused = steps(*copy, check=False)
+        assert refused.returncode == 7, refused.stderr
+        assert "table public.stays on the target has rows, and is not emptied" in refused.stderr
+        assert pair.target.fetch("SELECT * FROM public.stays") == [(3,)]
+        pair.target.execute("GRANT DELETE ON public.stays TO filler")
+        steps(*copy, "--not-consistent")
+        assert pair.target.fetch("SELECT * FROM public.stays ORDER BY 1") == [(1,), (2,)]
+    finally:
+        pair.target.execute("DROP OWNED BY filler; DROP ROLE filler")
