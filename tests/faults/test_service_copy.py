@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers
-from tests.following import Following, is_applied, pair_of, prepare, processes_of
+from tests.following import Following, has_worked, is_applied, pair_of, prepare, processes_of
 from tests.lot import lot
 from tests.proxy import Proxy
 from tests.wait import wait_until
@@ -42,9 +43,10 @@ def pair(servers: Servers) -> Iterator[DbPair]:
 class Ways:
     """Through which both servers are reached, and what may happen on them."""
 
-    def __init__(self, pair: DbPair, source: Proxy, target: Proxy) -> None:
+    def __init__(self, pair: DbPair, source: Proxy, target: Proxy, workload: Workload) -> None:
         self.pair = pair
         self.both = (source, target)
+        self.workload = workload
 
     def cut(self, number: int) -> None:
         self.both[number % 2].cut()
@@ -52,7 +54,7 @@ class Ways:
     def silent(self, number: int) -> None:
         proxy = self.both[number % 2]
         proxy.stall()
-        Workload(self.pair.source.dsn, seed=number).run(60)
+        wait_until(partial(has_worked, self.workload, self.workload.committed + 60), 60, "work on the source")
         proxy.flow()
 
     def lost_by_us(self, number: int) -> None:
@@ -82,7 +84,6 @@ def test_whatever_happens_while_a_service_copies(
     pair.source.execute(ROWS)
     rng = lot(31)
     with Proxy(pair.source.dsn) as source, Proxy(pair.target.dsn) as target:
-        ways = Ways(pair, source, target)
         run = Following(pgcopydb, pair, workdir_path, source=source.dsn, target=target.dsn)
         env = {**run.env(), "NOTIFY_SOCKET": str(tmp_path / "notify")}
 
@@ -99,6 +100,7 @@ def test_whatever_happens_while_a_service_copies(
 
         begin()
         with Workload(pair.source.dsn, seed=31, writers=1) as workload:
+            ways = Ways(pair, source, target, workload)
             for number in range(6):
                 # pg_dump and pg_restore have sessions that nobody but they themselves can look after.
                 early = fault != "lost by us" and number % SCHEMA_SHARE == 0
