@@ -23,7 +23,7 @@ from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, Step
 from pgcopydb.bootstrap.routes import Route, Routes, Unit
 from pgcopydb.bootstrap.snapshot import ReadUnder, begin_under
 from pgcopydb.bootstrap.store import CatalogStore, Row
-from pgcopydb.bootstrap.transactions import Outcome, outcome
+from pgcopydb.bootstrap.transactions import Outcome, outcome, server_life
 from pgcopydb.bootstrap.workers import Failures, WorkerPool
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
@@ -94,7 +94,9 @@ def start_copy(
         with server_errors(Side.SOURCE, "importing the snapshot"):
             begin_under(source_connection, snapshot.id)
         plain = is_plain(source_connection) and is_plain(target_connection)
-        return CopySession(source_connection, target_connection, snapshot, plain=plain)
+        with server_errors(Side.TARGET, "asking since when it runs"):
+            life = server_life(target_connection)
+        return CopySession(source_connection, target_connection, snapshot, plain=plain, life=life)
 
     def work(session: CopySession, job: CopyJob) -> None:
         try:

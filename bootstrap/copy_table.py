@@ -23,13 +23,13 @@ from pgcopydb.bootstrap.copy_plan import PartRange
 from pgcopydb.bootstrap.session import cancel_statement
 from pgcopydb.bootstrap.snapshot import ReadUnder, begin_under
 from pgcopydb.bootstrap.store import CatalogStore
-from pgcopydb.bootstrap.transactions import Outcome, current_xid_expression, outcome
+from pgcopydb.bootstrap.transactions import Outcome, current_xid_expression, note, outcome
 from pgcopydb.postgres.classify import classify, server_errors
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.copy_stream import CancelToken, CopyCounts, copy_between, kept_encoding
 from pgcopydb.postgres.names import Name, quote_ident, quote_literal
-from pgcopydb.runtime.errors import PgcopydbError, SourceError
+from pgcopydb.runtime.errors import Kind, PgcopydbError, SourceError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.stop import Stop
 
@@ -55,6 +55,8 @@ class CopySession:
     snapshot: ReadUnder
     plain: bool
     """Whether rows can go from socket to socket."""
+    life: str
+    """Of the target, in which its session began."""
     token: CancelToken = field(default_factory=CancelToken)
     tables_read: int = 0
 
@@ -183,10 +185,12 @@ def _committed_before(session: CopySession, job: CopyJob, store: CatalogStore, s
         return False
     with server_errors(Side.TARGET, f"asking what became of {job}"):
         found = outcome(session.target, row["xid"], stop)
-    if found is Outcome.UNKNOWN and not job.truncate:
+    if found is Outcome.UNKNOWN and not (job.truncate or job.delete):
+        # What is filled bit by bit is begun again by the next run.
         raise Side.TARGET.error(
-            f"{job}: the target no longer knows whether transaction {row['xid']} committed",
-            hint="Begin again with --restart --drop-if-exists.",
+            f"{job}: the target cannot say whether transaction {row['xid']} committed",
+            hint="Run again with --resume; if it stays like this, begin again with --restart --drop-if-exists.",
+            kind=Kind.RETRY if job.parts > 1 or job.into != job.name else Kind.OPERATOR,
         )
     if found is Outcome.COMMITTED:
         logger.info("%s had been copied before the interruption", job)
@@ -269,7 +273,7 @@ def _begin_target(session: CopySession, job: CopyJob) -> str:
             pass
         row = cursor.fetchone()
     assert row is not None  # noqa: S101  a function call returns one row
-    return str(row[0])
+    return note(str(row[0]), session.life)
 
 
 def _stream(session: CopySession, job: CopyJob, columns: list[str], on_bytes: Callable[[int], None]) -> CopyCounts:

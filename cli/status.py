@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -75,6 +76,8 @@ def status(
         else:
             new_console().print(shown(workdir, found))
         return
+    # Also where a shell has started this in the background, with the signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if json:
             while True:

@@ -65,7 +65,7 @@ CREATE TABLE copy_part (
     bytes_estimate integer NOT NULL,
     state text NOT NULL DEFAULT 'pending',
     snapshot text,                      -- under which it is read
-    xid text,                           -- of the target's transaction, known before it commits
+    xid text,                           -- of the target's transaction, known before it commits: XID@LIFE OF THE SERVER
     rows integer,
     bytes integer,
     started real,

@@ -99,7 +99,7 @@ def test_whatever_happens_while_a_service_copies(
             return is_applied(pair)
 
         begin()
-        with Workload(pair.source.dsn, seed=31, writers=1) as workload:
+        with Workload(pair.source.dsn, seed=31, writers=1, tolerate_disconnects=True) as workload:
             ways = Ways(pair, source, target, workload)
             for number in range(6):
                 # pg_dump and pg_restore have sessions that nobody but they themselves can look after.

@@ -19,6 +19,7 @@ from tests.fix_command import PROGRAM, without_own_variables
 from tests.fix_servers import DbPair, Servers
 from tests.following import pair_of
 from tests.integration.test_filters import SCHEMA
+from tests.wait import PATIENCE
 
 SCRIPTS = Path(__file__).parents[1] / "c_scripts"
 MORE = """
@@ -60,7 +61,7 @@ class Script:
                 start_new_session=True,
             )
         try:
-            code = process.wait(180)
+            code = process.wait(180 * PATIENCE)
         finally:
             # What a script left in the background must not outlive the test.
             with suppress(ProcessLookupError):
