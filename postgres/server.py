@@ -120,7 +120,8 @@ def read_instance(connection: Connection, side: Side) -> Instance:
             " FROM pg_catalog.pg_database WHERE datname = current_database()"
         ).fetchone()
         assert row is not None  # noqa: S101  a session's own database has a row
-    return Instance(_system(connection) or None, row[0], row[1], row[2])
+        system = _system(connection) or None
+    return Instance(system, row[0], row[1], row[2])
 
 
 def wal_position(source: Connection, *, with_all_commits: bool = False) -> Lsn:

@@ -226,6 +226,11 @@ def test_killed_while_it_repairs(name: str, pair: DbPair, pgcopydb: Command, wor
             wait_until(lambda: broken.poll() is not None or workload.committed > seen + 20, 60, "work")  # noqa: B023
             switch_wal(pair)
     wait_until(lambda: nothing_runs(pair), 30, "all sessions to end")
+    if name == "repair.after_shorten":
+        # A kill within a write: transform writes whole transactions, unless they are large.
+        (torn,) = (workdir_path / "cdc").glob("*.sql.partial")
+        with torn.open("ab") as file:
+            file.write(b"INSERT INTO")
     repairing = pgcopydb.start("clone", "--follow", "--resume", "--dir", workdir_path, env=uris(pair, f"{name}=kill"))
     assert repairing.wait(90) == -signal.SIGKILL, pgcopydb.log_of(repairing)
     wait_until(lambda: nothing_runs(pair), 30, "all sessions to end")
