@@ -17,7 +17,7 @@ from tests.integration.test_follow_pgbench import pgbench_running
 from tests.lot import lot
 from tests.wait import wait_until
 
-KILLS = 25
+KILLS = 10
 
 
 @pytest.fixture
