@@ -20,6 +20,7 @@ from pgcopydb.bootstrap.placement import TABLESPACE_MAP
 from pgcopydb.bootstrap.run import log_finding
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.cli import options as o
+from pgcopydb.cli.contradictions import check_all_databases
 from pgcopydb.cli.groups import command_group
 from pgcopydb.cli.settings import tablespace_map_of
 from pgcopydb.cli.tables import print_comparison, print_schema_comparison
@@ -168,10 +169,9 @@ def _pairs(
     servers: tuple[ConnInfo, ConnInfo], all_databases: bool, excluded: Sequence[str] | None
 ) -> list[tuple[str, Endpoint, Endpoint | None]]:
     """What is compared: with no name where the connection strings alone say it."""
+    check_all_databases({"all_databases": all_databases, "exclude_database": excluded})
     source, target = (Endpoint(info, "compare") for info in servers)
     if not all_databases:
-        if excluded:
-            raise UsageError("--exclude-database says nothing without --all-databases", hint="Give both, or none.")
         return [("", source, target)]
     pairs, findings = compared_pairs(source, target, excluded or ())
     for finding in findings:

@@ -26,7 +26,7 @@ def check_options(values: Mapping[str, Any]) -> None:
         raise UsageError(
             f"--use-copy-binary and --copy-format {values['copy_format']} exclude each other", hint="Give one of them."
         )
-    _check_all_databases(values)
+    check_all_databases(values)
     if "follow" in values and not values["follow"] and typed("endpos"):
         raise UsageError(
             "--endpos says nothing without --follow: a copy ends when everything is copied",
@@ -35,7 +35,8 @@ def check_options(values: Mapping[str, Any]) -> None:
     check_plugin(values)
 
 
-def _check_all_databases(values: Mapping[str, Any]) -> None:
+def check_all_databases(values: Mapping[str, Any]) -> None:
+    """Of a command that can do with every database what it does with one. Raises ``UsageError``."""
     if not values.get("all_databases"):
         for name in ("exclude_database", "database_jobs"):
             if name in values and typed(name):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import orjson
 import typer
@@ -31,6 +31,8 @@ Watch = Annotated[
     bool,
     typer.Option("--watch", "-W", help="Go on showing it, every two seconds, until Ctrl-C; with --json a line each."),
 ]
+
+T = TypeVar("T")
 
 _WATCH_SECONDS = 2.0
 _SILENT_SECONDS = 15.0
@@ -96,13 +98,13 @@ def status(
         return
 
 
-def copy_of(workdir: WorkDir, found: Status) -> tuple[Progress, dict[str, Any]] | None:
-    """What the copy does, for a person and for a program; None when this work directory has none."""
+def copy_of(workdir: WorkDir, found: Status, read: Callable[[CatalogStore], T]) -> T | None:
+    """What the copy does; None when this work directory has none."""
     if not workdir.exists():
         return None
     try:
         with closing(CatalogStore.read(workdir.catalog)) as store:
-            return read_progress(store), progress_json(store)
+            return read(store)
     except PgcopydbError as error:
         found.problems.append(error.message)
         return None
@@ -110,8 +112,7 @@ def copy_of(workdir: WorkDir, found: Status) -> tuple[Progress, dict[str, Any]] 
 
 def as_json(workdir: WorkDir, found: Status) -> dict[str, Any]:
     """For a program."""
-    copy = copy_of(workdir, found)
-    return {**status_json(found), "copy": None if copy is None else copy[1]}
+    return {**status_json(found), "copy": copy_of(workdir, found, progress_json)}
 
 
 def shown(workdir: WorkDir, found: Status) -> RenderableType:
@@ -119,8 +120,8 @@ def shown(workdir: WorkDir, found: Status) -> RenderableType:
     stages = new_table("Stage", "State", "Process", "Position", "Transactions", "per second", "Detail")
     for stage in [found.supervisor, *found.stages]:
         stages.add_row(*_cells(stage))
-    copy = copy_of(workdir, found)
-    lines = [*_beginnings(found), *(_copy(copy[0]) if copy is not None else ()), *_figures(found)]
+    copy = copy_of(workdir, found, read_progress)
+    lines = [*_beginnings(found), *(_copy(copy) if copy is not None else ()), *_figures(found)]
     parts: list[RenderableType] = [stages, *(Text(f"  {line}") for line in lines)]
     parts += [Text(f"  WARNING: {line}", style="yellow") for line in found.warnings]
     parts += [Text(f"  not known: {line}", style="yellow") for line in found.problems]

@@ -48,7 +48,7 @@ class Phase(StrEnum):
     FAILED = "failed"
 
 
-_WORKING: Final = frozenset({Phase.RUNNING, Phase.WAITING})
+WORKING: Final = frozenset({Phase.RUNNING, Phase.WAITING})
 
 
 class StageState(msgspec.Struct):
@@ -116,7 +116,7 @@ class Heartbeat:
         news = (phase, detail) != (state.phase, state.detail)
         if phase is not state.phase:
             state.since = now_text()
-        if phase not in _WORKING:
+        if phase not in WORKING:
             # Of what was done before nothing follows for what is done now.
             state.byte_rate = state.transaction_rate = 0.0
             self._rated = None

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from pgcopydb.daemon.disk import DiskUse, disk_use
-from pgcopydb.daemon.heartbeat import Phase, StageState, clock, read_state
+from pgcopydb.daemon.heartbeat import WORKING, Phase, StageState, clock, read_state
 from pgcopydb.daemon.sentinel import SentinelRow
 from pgcopydb.daemon.slot import sentinel_of
 from pgcopydb.daemon.slot_health import SlotHealth, read_health, with_rate, worry_about
@@ -32,7 +32,6 @@ STAGES: Final = ("receive", "transform", "apply")
 _BETWEEN_LOOKS_SECONDS: Final = 1.0
 _CAUGHT_UP_BYTES: Final = 1 << 20
 """An idle migration tells its positions only when they have moved so far."""
-_WORKING: Final = frozenset({Phase.RUNNING, Phase.WAITING})
 _LIVING: Final = frozenset({Phase.STARTING, Phase.RUNNING, Phase.WAITING, Phase.PAUSED, Phase.RETRYING})
 
 
@@ -52,7 +51,7 @@ class StageStatus:
     @property
     def works(self) -> bool:
         """Whether what it says holds now: one that lost its server may have to go back."""
-        return self.alive and self.state is not None and self.state.phase in _WORKING
+        return self.alive and self.state is not None and self.state.phase in WORKING
 
 
 class StreamState(StrEnum):

@@ -31,9 +31,9 @@ class _Session(NamedTuple):
     connection: weakref.ref[Connection]
     machine: tuple[bytes, bytes]
 
-    def is_open(self) -> bool:
+    def open_connection(self) -> Connection | None:
         connection = self.connection()
-        return connection is not None and not connection.closed
+        return None if connection is None or connection.closed else connection
 
 
 class SessionWatch:
@@ -71,9 +71,8 @@ class SessionWatch:
     def _judge(self, asking: Connection, pid: int, session: _Session, name: str | None) -> None:
         """``name``: what the server calls the session, None when it has none."""
         side = self._endpoint.side
-        if session.is_open():
-            connection = session.connection()
-            if name is None and connection is not None:
+        if (connection := session.open_connection()) is not None:
+            if name is None:
                 logger.warning("The %s has no process %d any more for a connection that seems open: hung up", side, pid)
                 hang_up(connection)
             return
