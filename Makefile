@@ -12,6 +12,8 @@ PYTEST_ARGS ?=
 TEST_JOBS ?= $(shell echo $$(( $$(nproc) + 1 )))
 # A fault test has a workload of its own, and several processes that are killed and started again.
 FAULT_JOBS ?= $(shell nproc)
+# Tests start thousands of processes: each would compile the program anew.
+export PYTHONDONTWRITEBYTECODE :=
 PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_JOBS) $(PYTEST_ARGS)
 
 .PHONY: install dev demo test lint bench faults soak docs clean help
