@@ -88,6 +88,17 @@ def versions(two: Two, name: str) -> list[tuple[str]]:
     return Database(two.target, name).fetch("SELECT ctid::text, xmin::text FROM t")
 
 
+def kill_and_resume(two: Two, pgcopydb: Command, workdir: Path, failpoint: str) -> None:
+    arguments = two.arguments(workdir)
+    killed = pgcopydb.run(*arguments, env={"PGCOPYDB_FAILPOINTS": failpoint}, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    before = {database: versions(two, database) for database in complete(workdir)}
+    pgcopydb.run(*arguments, "--resume", "--not-consistent")
+    two.assert_complete()
+    for database, rows in before.items():
+        assert versions(two, database) == rows, f"{database} was complete, and was copied again"
+
+
 def walked() -> list[object]:
     names = (*OWN, *WITHIN, *LATER)
     return [pytest.param(name, marks=() if name in SHORT else pytest.mark.slow) for name in names]
@@ -95,14 +106,7 @@ def walked() -> list[object]:
 
 @pytest.mark.parametrize("name", walked())
 def test_killed_and_resumed(name: str, two: Two, pgcopydb: Command, workdir_path: Path) -> None:
-    arguments = two.arguments(workdir_path)
-    killed = pgcopydb.run(*arguments, env={"PGCOPYDB_FAILPOINTS": f"{name}=kill"}, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    before = {database: versions(two, database) for database in complete(workdir_path)}
-    pgcopydb.run(*arguments, "--resume", "--not-consistent")
-    two.assert_complete()
-    for database, rows in before.items():
-        assert versions(two, database) == rows, f"{database} was complete, and was copied again"
+    kill_and_resume(two, pgcopydb, workdir_path, f"{name}=kill")
     for cluster in (two.source, two.target):
         left = "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'pgcopydb%'"
         assert Database(cluster, "postgres").fetch(left) == []
@@ -113,11 +117,4 @@ def test_killed_and_resumed(name: str, two: Two, pgcopydb: Command, workdir_path
 @pytest.mark.parametrize("name", ["databases.after_create", "databases.after_mark", "copy.after_commit"])
 def test_killed_later(name: str, passes: int, two: Two, pgcopydb: Command, workdir_path: Path) -> None:
     """When some databases are complete, or several are under way."""
-    arguments = two.arguments(workdir_path)
-    killed = pgcopydb.run(*arguments, env={"PGCOPYDB_FAILPOINTS": f"{name}=kill@{passes}"}, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    before = {database: versions(two, database) for database in complete(workdir_path)}
-    pgcopydb.run(*arguments, "--resume", "--not-consistent")
-    two.assert_complete()
-    for database, rows in before.items():
-        assert versions(two, database) == rows, f"{database} was complete, and was copied again"
+    kill_and_resume(two, pgcopydb, workdir_path, f"{name}=kill@{passes}")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
@@ -66,6 +67,16 @@ def count(pair: DbPair) -> int:
     return int(pair.target.fetch("SELECT count(*) FROM t")[0][0])
 
 
+@contextmanager
+def held_up(pair: DbPair) -> Iterator[int]:
+    """Ten rows to apply, whose statement waits for a lock meanwhile; gives the process that waits."""
+    waiting = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'pgcopydb%' AND wait_event_type = 'Lock'"
+    with pair.target.connect(autocommit=False) as blocker:
+        blocker.execute("LOCK TABLE t")
+        pair.source.execute(ROWS.format(1, 10))
+        yield wait_until(lambda: pair.target.fetch(waiting), 30, "a statement to wait")[0][0]
+
+
 def test_a_stage_that_somebody_stops_before_the_end_position(
     pair: DbPair, pgcopydb: Command, workdir_path: Path
 ) -> None:
@@ -104,11 +115,7 @@ def test_an_end_position_that_is_moved_while_a_stage_ends(pair: DbPair, pgcopydb
 
 def test_an_interrupt_while_a_statement_waits_for_a_lock(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
     process = follow(pgcopydb, pair, workdir_path)
-    waiting = "SELECT FROM pg_stat_activity WHERE application_name LIKE 'pgcopydb%' AND wait_event_type = 'Lock'"
-    with pair.target.connect(autocommit=False) as blocker:
-        blocker.execute("LOCK TABLE t")
-        pair.source.execute(ROWS.format(1, 10))
-        wait_until(lambda: pair.target.fetch(waiting), 30, "a statement to wait")
+    with held_up(pair):
         process.send_signal(signal.SIGINT)
         assert process.wait(20) != 0
     pgcopydb.run("follow", "--dir", workdir_path, "--endpos", current(pair), env=uris(pair))
@@ -117,11 +124,7 @@ def test_an_interrupt_while_a_statement_waits_for_a_lock(pair: DbPair, pgcopydb:
 
 def test_a_statement_that_somebody_cancels_comes_again(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
     process = follow(pgcopydb, pair, workdir_path)
-    waiting = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'pgcopydb%' AND wait_event_type = 'Lock'"
-    with pair.target.connect(autocommit=False) as blocker:
-        blocker.execute("LOCK TABLE t")
-        pair.source.execute(ROWS.format(1, 10))
-        pid = wait_until(lambda: pair.target.fetch(waiting), 30, "a statement to wait")[0][0]
+    with held_up(pair) as pid:
         pair.target.execute(f"SELECT pg_cancel_backend({pid})")
         wait_until(lambda: "canceling statement due to user request" in pgcopydb.log_of(process), 30, "the news")
     end_here(pgcopydb, pair, workdir_path)
@@ -132,11 +135,7 @@ def test_a_statement_that_somebody_cancels_comes_again(pair: DbPair, pgcopydb: C
 def test_no_orphan_waits_for_a_lock(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
     """Who starts the migration again at once would meet its locks."""
     process = follow(pgcopydb, pair, workdir_path)
-    waiting = "SELECT FROM pg_stat_activity WHERE application_name LIKE 'pgcopydb%' AND wait_event_type = 'Lock'"
-    with pair.target.connect(autocommit=False) as blocker:
-        blocker.execute("LOCK TABLE t")
-        pair.source.execute(ROWS.format(1, 10))
-        wait_until(lambda: pair.target.fetch(waiting), 30, "a statement to wait")
+    with held_up(pair):
         process.kill()
         process.wait()
         wait_until(lambda: not processes_of(workdir_path), 20, "all stages to end")
