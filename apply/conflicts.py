@@ -16,6 +16,7 @@ import orjson
 from pgcopydb.apply.execute import Conflict
 from pgcopydb.apply.sql_reader import Transaction
 from pgcopydb.runtime.durable import disk_errors, fsync_directory
+from pgcopydb.runtime.failpoint import failpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class ConflictFile:
                 os.fsync(file.fileno())
             if new:
                 fsync_directory(self.path.parent)
+        failpoint("conflicts.after_keep")
 
     def count(self) -> int:
         """How many there are."""

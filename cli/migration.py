@@ -102,12 +102,14 @@ class Migration:
         assert stream is not None  # noqa: S101  begin() sets it
         position = max(read_at.values())
         save_read_at(following.workdir, read_at)
+        failpoint("catch_up.after_note")
         logger.info(
             "%d tables were read later than the others: applying changes up to %s before foreign keys are made",
             len(read_at),
             position,
         )
         stages.apply_up_to(following, stream, position)
+        failpoint("catch_up.after_apply")
         progress = Progress(stream.origin, stream.tracking)
         with ExitStack() as stack:
 
@@ -122,6 +124,7 @@ class Migration:
 
             persist(hold, what="waiting until nothing is applied", stop=following.stop)
             following.stop.check()
+            failpoint("catch_up.after_hold")
             yield
 
     def finish(self) -> None:
