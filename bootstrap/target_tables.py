@@ -154,9 +154,9 @@ def _domains(connection: Connection) -> dict[str, str]:
 
 
 def _base(kind: str, domains: Mapping[str, str]) -> str:
-    """What a type is made of: domains of one name may be made of two."""
-    while kind in domains:
-        kind = domains[kind]
+    """What a type is made of, or an array's elements: domains of one name may be made of two."""
+    while (element := kind.rstrip("[]")) in domains:
+        kind = domains[element] + kind[len(element) :]
     return kind
 
 

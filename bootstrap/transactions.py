@@ -57,20 +57,14 @@ def note(xid: str, life: str) -> str:
 def outcome(connection: Connection, noted: str, stop: Stop) -> Outcome:
     """What became of a transaction of an earlier session; waits while that session is still ending."""
     xid, _, life = noted.partition("@")
-    if life != server_life(connection):
-        return _after_a_restart(_status(connection, xid))
-    while True:
-        status = _status(connection, xid)
-        if status != "in progress":
-            return Outcome(status) if status else Outcome.UNKNOWN
+    # Another life may be no more than statistics that somebody has reset: what is in progress may be ours then too.
+    while (status := _status(connection, xid)) == "in progress":
         logger.debug("target transaction %s is still in progress", xid)
         stop.wait(_POLL_SECONDS)
         stop.check()
-
-
-def _after_a_restart(status: str | None) -> Outcome:
-    """A commit that was answered, or whose answer was lost, is on the disk: its id is given to nobody else."""
-    return Outcome.UNKNOWN if status in {None, "committed"} else Outcome.ABORTED
+    if status is None or (status == "committed" and life != server_life(connection)):
+        return Outcome.UNKNOWN
+    return Outcome(status)
 
 
 def _status(connection: Connection, xid: str) -> str | None:

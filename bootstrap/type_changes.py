@@ -26,6 +26,19 @@ _PARTS: Final = {
     "timestamp without time zone": frozenset({"date", "time"}),
     "timestamp with time zone": frozenset({"date", "time", "zone"}),
 }
+_ELEMENTS: Final = {
+    "int4range": "integer",
+    "int8range": "bigint",
+    "numrange": "numeric",
+    "daterange": "date",
+    "tsrange": "timestamp without time zone",
+    "tstzrange": "timestamp with time zone",
+}
+_RANGES: Final = _ELEMENTS | {name.replace("range", "multirange"): element for name, element in _ELEMENTS.items()}
+_DISCRETE: Final = frozenset({"integer", "bigint", "date"})
+"""Ranges of these are written in one way: ``(1,5]`` becomes ``[2,6)``."""
+_UNSIGNED: Final = frozenset({"oid", "xid", "xid8", "cid"})
+"""What is below zero becomes another number."""
 _TEXTS: Final = frozenset({"text", "character varying", "character"})
 _CUT_OFF: Final = frozenset({"name", '"char"'})
 _SECONDS: Final = 6
@@ -35,8 +48,8 @@ _SECONDS: Final = 6
 @dataclass(frozen=True, slots=True)
 class _Type:
     base: str
-    sizes: tuple[int, ...]
-    array: bool
+    sizes: tuple[int, ...] = ()
+    array: bool = False
 
 
 def loses(source: str, target: str) -> bool:
@@ -49,6 +62,14 @@ def loses(source: str, target: str) -> bool:
     one, other = _parsed(source), _parsed(target)
     if one is None or other is None or one.array != other.array:
         return False
+    return _is_lost(one, other)
+
+
+def _is_lost(one: _Type, other: _Type) -> bool:
+    if one.base in _RANGES and other.base in _RANGES:
+        element, there = _RANGES[one.base], _RANGES[other.base]
+        merges = there in _DISCRETE and element not in _DISCRETE
+        return merges or _is_lost(_Type(element), _Type(there))
     return _rounds(one, other) or _drops_parts(one, other) or _cuts_off(one, other) or _is_read_freely(one, other)
 
 
@@ -67,6 +88,10 @@ def _rounds(one: _Type, other: _Type) -> bool:
     bits = _INTEGERS.get(one.base)
     if bits is None and one.base not in _FRACTIONS:
         return False
+    if other.base in _UNSIGNED:
+        return one.base != other.base
+    if other.base == "money":
+        return bits is None
     exact = _EXACT_BITS.get(other.base)
     if exact is not None:
         if bits is not None:
@@ -114,4 +139,4 @@ def _is_read_freely(one: _Type, other: _Type) -> bool:
     if one.base not in _TEXTS:
         return False
     bounded = other.base == "numeric" and bool(other.sizes)
-    return bounded or other.base in _PARTS or other.base in _EXACT_BITS or other.base == "bytea"
+    return bounded or other.base in {"bytea", "money", *_UNSIGNED, *_PARTS, *_EXACT_BITS, *_RANGES}

@@ -219,6 +219,22 @@ REFUSED = {
 }
 
 
+CHANGED = {
+    "range": ("tstzrange", "tsrange"),
+    "array of a domain": ("price[]", "numeric(8,2)[]"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_types_that_change_a_value_without_a_word(case: str, steps: Steps, pair: DbPair) -> None:
+    here, there = CHANGED[case]
+    pair.source.execute(f"CREATE DOMAIN price AS numeric; CREATE TABLE r (v {here})")
+    pair.target.execute(f"CREATE TABLE r (v {there})")
+    refused = steps("copy", "table-data", check=False)
+    assert refused.returncode == 7, refused.stderr
+    assert f"that of public.r on the target {there}" in refused.stderr
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(case: str, steps: Steps, pair: DbPair) -> None:
     """Nothing is written, to other tables either; and when it is mended the same command goes on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -64,6 +65,18 @@ def test_an_id_that_was_given_twice(database: Database) -> None:
         asking.execute("COMMIT")
         assert outcome(asking, again, Stop()) is Outcome.COMMITTED
         assert outcome(asking, noted, Stop()) is Outcome.UNKNOWN
+
+
+def test_statistics_that_are_reset_are_no_death(database: Database) -> None:
+    """Nothing has ended by that: what is in progress may still commit."""
+    with connect(database) as one, connect(database) as asking, ThreadPoolExecutor(1) as pool:
+        noted = begun(one)
+        database.execute("SELECT pg_stat_reset_shared('bgwriter')")
+        asked = f"SELECT FROM pg_stat_activity WHERE pid = {asking.info.backend_pid} AND query ~ '_status\\('"
+        found = pool.submit(outcome, asking, noted, Stop())
+        wait_until(lambda: database.fetch(asked), 30, "the question")
+        one.execute("COMMIT")
+        assert found.result(30) is Outcome.UNKNOWN
 
 
 def test_a_crash_of_one_process_is_another_life(database: Database) -> None:

@@ -30,6 +30,15 @@ KEPT = [
     ("text", 'public."mood (new)"'),
     ("public.mood", "text"),
     ("integer", "integer[]"),
+    ("int4range", "int8range"),
+    ("int8range", "int4range"),  # or an error
+    ("int4range", "numrange"),
+    ("daterange", "tsrange"),
+    ("tsrange", "tstzrange"),
+    ("int4multirange", "nummultirange"),
+    ("bigint", "money"),
+    ("oid", "bigint"),
+    ("date", "daterange"),  # an error
 ]
 LOST = [
     ("bigint", "double precision"),
@@ -57,6 +66,18 @@ LOST = [
     ("text", "date"),
     ("text", "bytea"),
     ("character varying(20)", "numeric(10,2)"),
+    ("tsrange", "daterange"),
+    ("tstzrange", "tsrange"),
+    ("tstzrange[]", "tsrange[]"),
+    ("tstzmultirange", "datemultirange"),
+    ("numrange", "int4range"),
+    ("text", "tsrange"),
+    ("numeric", "money"),
+    ("double precision", "money"),
+    ("text", "money"),
+    ("integer", "oid"),
+    ("bigint", "xid8"),
+    ("text", "xid"),
 ]
 
 
