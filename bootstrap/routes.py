@@ -136,13 +136,11 @@ def units_of(
     missing = _left_out(above, {table.name for table in tables})
     units: dict[int, Unit] = {}
     for name, those in members.items():
+        partitioned = kinds[name] == PARTITIONED
         alone = len(those) == 1 and into[those[0].oid] == those[0].name
-        unit = Unit(
-            name,
-            kinds[name] == PARTITIONED,
-            () if alone else tuple(table.oid for table in those),
-            whole=alone or not missing[name],
-        )
+        # What a partitioned table holds for others may have been copied by an earlier run.
+        whole = not missing[name] or (alone and not partitioned)
+        unit = Unit(name, partitioned, () if alone and whole else tuple(table.oid for table in those), whole)
         units.update(dict.fromkeys((table.oid for table in those), unit))
     return units
 
@@ -153,11 +151,14 @@ def _top(name: Name, destined: set[Name], kinds: Mapping[Name, str], above: Abov
 
 
 def _left_out(above: Mapping[Name, Above], copied: set[Name]) -> Counter[Name]:
-    """How many tables below each one of the source are not copied."""
-    parents = {level.parent for levels in above.values() for level in levels}
-    return Counter(
-        level.parent for name, levels in above.items() if name not in copied and name not in parents for level in levels
-    )
+    """How many tables with rows of their own are not copied, at each table of the source and below it."""
+    levels = [level for each in above.values() for level in each]
+    divided = {level.parent for level in levels if level.key}
+    found: Counter[Name] = Counter()
+    for name in {*above, *(level.parent for level in levels)} - divided - copied:
+        found[name] += 1
+        found.update(level.parent for level in above.get(name, ()))
+    return found
 
 
 def columns_of(

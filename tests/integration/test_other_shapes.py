@@ -159,6 +159,21 @@ def test_rows_of_others_are_not_emptied(steps: Steps, pair: DbPair, tmp_path: Pa
     assert_all_there(pair, ("flat",))
 
 
+@pytest.mark.parametrize("section", ["exclude-table-data", "include-only-table"])
+def test_rows_of_what_inherits_are_not_emptied_with_the_parent(
+    section: str, steps: Steps, pair: DbPair, tmp_path: Path
+) -> None:
+    """On the target all of them are one partitioned table, and an earlier run has copied the others."""
+    pair.source.execute(SOURCE)
+    pair.target.execute(TARGET)
+    filters = tmp_path / "filters.ini"
+    filters.write_text(f"[{section}]\npublic.old_1\npublic.old_2\n", encoding="utf-8")
+    refused = steps("copy", "table-data", "--filters", str(filters), check=False)
+    assert refused.returncode == 7, refused.stderr
+    assert "table public.old on the target has rows, and is not emptied" in refused.stderr
+    assert pair.target.fetch("SELECT id FROM old ORDER BY 1") == [(7,), (7000,)]
+
+
 COLUMNS = """
 CREATE DOMAIN size AS int;
 CREATE TABLE c (

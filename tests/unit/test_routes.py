@@ -120,6 +120,15 @@ def test_what_is_left_out_keeps_its_rows() -> None:
     }
 
 
+def test_what_inherits_and_is_left_out_keeps_its_rows_in_the_partitioned_table() -> None:
+    kinds, there = {"t": "p", "low": "r"}, {"low": LOW}
+    children = {"low": child("t")}
+    assert routed({"t": ()}, kinds, there, left_out=children) == {"t": ("t", "t", ["t"], False)}
+    assert routed(children, kinds, there) == {"low": ("t", "t", ["low"], False)}, "the parent has rows of its own"
+    assert routed({"t": (), **children}, kinds, there)["t"] == ("t", "t", ["t", "low"], True)
+    assert routed({"t": ()}, {"t": "r", "low": "r"}, children, left_out=children) == {"t": ("t", "t", [], True)}
+
+
 def test_partitions_by_what_is_another_value_there_go_through_their_root() -> None:
     there = {"low": LOW, "high": HIGH}
     found = routed(there, {"low": "r", "high": "r", "t": "p"}, there, via={"low": "t", "high": "t"})
