@@ -24,13 +24,13 @@ help: ## list the targets
 install: .stamps/install ## leave .venv/bin/pgcopydb
 
 .stamps/install: pyproject.toml constraints.txt constraints-runtime.txt scripts/install
-	scripts/install "$(PYTHON)" $(VENV) runtime
+	scripts/install "$(PYTHON)" $(VENV) runtime $(PACKAGES)
 	@mkdir -p .stamps && touch $@
 
 dev: .stamps/dev
 
 .stamps/dev: .stamps/install
-	scripts/install "$(PYTHON)" $(VENV) dev
+	scripts/install "$(PYTHON)" $(VENV) dev $(PACKAGES)
 	@mkdir -p .stamps && touch $@
 
 demo: dev ## a complete online migration between two embedded servers of different majors
