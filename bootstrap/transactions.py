@@ -62,6 +62,8 @@ def outcome(connection: Connection, noted: str, stop: Stop) -> Outcome:
         logger.debug("target transaction %s is still in progress", xid)
         stop.wait(_POLL_SECONDS)
         stop.check()
+    # A commit that was answered, or whose answer was lost, is on the disk and its id is given to nobody else: another
+    # life says nothing against an abort.
     if status is None or (status == "committed" and life != server_life(connection)):
         return Outcome.UNKNOWN
     return Outcome(status)

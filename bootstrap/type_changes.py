@@ -41,6 +41,7 @@ _UNSIGNED: Final = frozenset({"oid", "xid", "xid8", "cid"})
 """What is below zero becomes another number."""
 _TEXTS: Final = frozenset({"text", "character varying", "character"})
 _CUT_OFF: Final = frozenset({"name", '"char"'})
+_FREELY_READ: Final = frozenset({"bytea", "money", *_UNSIGNED, *_PARTS, *_EXACT_BITS, *_RANGES})
 _SECONDS: Final = 6
 """Digits behind the point of a second."""
 
@@ -70,7 +71,7 @@ def _is_lost(one: _Type, other: _Type) -> bool:
         element, there = _RANGES[one.base], _RANGES[other.base]
         merges = there in _DISCRETE and element not in _DISCRETE
         return merges or _is_lost(_Type(element), _Type(there))
-    return _rounds(one, other) or _drops_parts(one, other) or _cuts_off(one, other) or _is_read_freely(one, other)
+    return any(way(one, other) for way in (_rounds, _wraps, _drops_parts, _cuts_off, _is_read_freely))
 
 
 def _parsed(text: str) -> _Type | None:
@@ -88,8 +89,6 @@ def _rounds(one: _Type, other: _Type) -> bool:
     bits = _INTEGERS.get(one.base)
     if bits is None and one.base not in _FRACTIONS:
         return False
-    if other.base in _UNSIGNED:
-        return one.base != other.base
     if other.base == "money":
         return bits is None
     exact = _EXACT_BITS.get(other.base)
@@ -103,6 +102,11 @@ def _rounds(one: _Type, other: _Type) -> bool:
     if bits is not None:
         return scale < 0
     return one.base != "numeric" or not one.sizes or _scale(one) > scale
+
+
+def _wraps(one: _Type, other: _Type) -> bool:
+    is_number = one.base in _INTEGERS or one.base in _FRACTIONS
+    return is_number and other.base in _UNSIGNED and one.base != other.base
 
 
 def _scale(kind: _Type) -> int:
@@ -138,5 +142,4 @@ def _is_read_freely(one: _Type, other: _Type) -> bool:
     """Of texts that become something else: several of them mean one value there, or a part of them nothing."""
     if one.base not in _TEXTS:
         return False
-    bounded = other.base == "numeric" and bool(other.sizes)
-    return bounded or other.base in {"bytea", "money", *_UNSIGNED, *_PARTS, *_EXACT_BITS, *_RANGES}
+    return other.base in _FREELY_READ or (other.base == "numeric" and bool(other.sizes))
