@@ -26,6 +26,9 @@ from tests.workload import SCHEMA, Workload
 OURS = "application_name LIKE 'pgcopydb%' AND (datname IS NULL OR datname = current_database())"
 """Our sessions of one database; a walsender has its database too."""
 
+_AHEAD = 1_000_000
+"""Bytes of WAL."""
+
 
 @dataclass
 class Following:
@@ -145,6 +148,17 @@ def prepare(pair: DbPair, seed: int = 1) -> None:
 
 def position(pair: DbPair) -> str:
     return str(pair.source.fetch("SELECT pg_current_wal_insert_lsn()")[0][0])
+
+
+def end_ahead(pair: DbPair) -> str:
+    """An end position that is not reached before ``go_beyond``, unless that much is written."""
+    return str(pair.source.fetch(f"SELECT pg_current_wal_flush_lsn() + {_AHEAD}")[0][0])
+
+
+def go_beyond(pair: DbPair) -> None:
+    """A switch alone may be to a segment that begins before the end position."""
+    message = f"SELECT pg_logical_emit_message(false, 'x', repeat('x', {_AHEAD}))"
+    pair.source.execute(f"{message}; SELECT pg_switch_wal()")
 
 
 def sentinel_row(source: Database) -> dict[str, Any]:

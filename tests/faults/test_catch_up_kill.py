@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -13,12 +14,10 @@ import pytest
 from pgcopydb.runtime.failpoint import NAMES
 from tests.content import assert_same_content
 from tests.fix_command import Command
-from tests.fix_servers import DbPair
-from tests.following import is_applied, is_halted
-from tests.integration.test_follow_read_at import FIXED, ONE_JOB, STOPPED, end, pair, read_at, uris
+from tests.fix_servers import DbPair, Servers
+from tests.following import is_applied, is_halted, pair_of
+from tests.integration.test_follow_read_at import FIXED, ONE_JOB, STOPPED, end, read_at, uris
 from tests.wait import wait_until
-
-__all__ = ["pair"]
 
 CATCH_UP = sorted(name for name in NAMES if name.startswith("catch_up."))
 LATER = """
@@ -27,6 +26,12 @@ INSERT INTO parent SELECT i, 'new' FROM generate_series(1001, 1100) i;
 TRUNCATE child; INSERT INTO child SELECT i, i + 1000 FROM generate_series(1, 100) i;
 UPDATE big SET filler = 'small' WHERE id % 7 = 0
 """
+
+
+@pytest.fixture
+def pair(servers: Servers) -> Iterator[DbPair]:
+    with pair_of(servers, 15, 18) as pair:
+        yield pair
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
-from tests.following import is_applied
+from tests.following import is_applied, is_halted
 from tests.wait import wait_until
 
 TABLES = """
@@ -134,7 +134,7 @@ def test_a_column_added_during_the_copy_can_be_added_until_it_is_complete(
 ) -> None:
     env = uris(pair) | {"PGCOPYDB_FAILPOINTS": "follow.after_copy=stop"}
     process = pgcopydb.start("clone", "--follow", "--plugin", "test_decoding", "--dir", workdir_path, env=env)
-    wait_until(lambda: process.poll() is not None or is_stopped(process.pid), 60, "the copy to be complete")
+    wait_until(lambda: process.poll() is not None or is_halted(process.pid), 60, "the copy to be complete")
     pair.source.execute("ALTER TABLE changed ADD COLUMN extra int; INSERT INTO changed VALUES (11, 'x', 1, 2)")
     wait_until(lambda: "waiting for the copy" in pgcopydb.log_of(process), 30, "a warning")
     assert 'ADD COLUMN "extra" integer' in pgcopydb.log_of(process)
@@ -143,11 +143,6 @@ def test_a_column_added_during_the_copy_can_be_added_until_it_is_complete(
     pgcopydb.run("stream", "sentinel", "set", "endpos", "--current", "--dir", workdir_path, env=uris(pair))
     assert process.wait(60) == 0, pgcopydb.log_of(process)
     assert_same_content(pair.source.dsn, pair.target.dsn)
-
-
-def is_stopped(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    return stat.rpartition(")")[2].split()[0] == "T"
 
 
 def test_a_table_that_is_dropped(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:

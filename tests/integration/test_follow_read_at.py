@@ -13,7 +13,7 @@ import pytest
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
-from tests.following import sentinel_row
+from tests.following import is_halted, sentinel_row
 from tests.wait import wait_until
 from tests.workload import SCHEMA, Workload
 
@@ -48,11 +48,6 @@ def pair(servers: Servers) -> Iterator[DbPair]:
 def uris(pair: DbPair, failpoints: str = "") -> dict[str, str]:
     env = {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
     return env | ({"PGCOPYDB_FAILPOINTS": failpoints} if failpoints else {})
-
-
-def is_stopped(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    return stat.rpartition(")")[2].split()[0] == "T"
 
 
 def read_at(workdir: Path) -> set[str]:
@@ -113,7 +108,7 @@ def test_tables_truncated_and_dropped_before_their_turn(pair: DbPair, pgcopydb: 
     """Their changes before that moment are left out; foreign keys hold, for the target has caught up before them."""
     pair.source.execute(FIXED)
     process = pgcopydb.start("clone", "--follow", "--dir", workdir_path, *ONE_JOB, env=uris(pair, STOPPED))
-    wait_until(lambda: is_stopped(process.pid), 60, "the first table, which is the big one, to be copied")
+    wait_until(lambda: is_halted(process.pid), 60, "the first table, which is the big one, to be copied")
     pair.source.execute(
         "UPDATE keyless SET b = 'changed'; DELETE FROM keyless WHERE a < 10; DROP TABLE keyless;"
         "INSERT INTO parent SELECT i, 'new' FROM generate_series(1001, 1100) i;"
@@ -135,7 +130,7 @@ def test_tables_truncated_and_dropped_before_their_turn(pair: DbPair, pgcopydb: 
 def test_an_end_position_before_what_was_read_is_refused(pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
     pair.source.execute(FIXED)
     process = pgcopydb.start("clone", "--follow", "--dir", workdir_path, *ONE_JOB, env=uris(pair, STOPPED))
-    wait_until(lambda: is_stopped(process.pid), 60, "the first table to be copied")
+    wait_until(lambda: is_halted(process.pid), 60, "the first table to be copied")
     pgcopydb.run("stream", "sentinel", "set", "endpos", "--current", "--dir", workdir_path, env=uris(pair))
     pair.source.execute("INSERT INTO parent VALUES (0, 'x'); TRUNCATE child; INSERT INTO child VALUES (1, 0)")
     os.kill(process.pid, signal.SIGCONT)
@@ -152,7 +147,7 @@ def test_a_table_that_was_made_again_under_its_name_is_refused(
 ) -> None:
     pair.source.execute(FIXED)
     process = pgcopydb.start("clone", "--follow", "--dir", workdir_path, *ONE_JOB, env=uris(pair, STOPPED))
-    wait_until(lambda: is_stopped(process.pid), 60, "the first table to be copied")
+    wait_until(lambda: is_halted(process.pid), 60, "the first table to be copied")
     pair.source.execute("DROP TABLE keyless; CREATE TABLE keyless (a int, b text); INSERT INTO keyless VALUES (1, 'x')")
     os.kill(process.pid, signal.SIGCONT)
     wait_until(lambda: process.poll() is not None, 60, "the clone to give up")

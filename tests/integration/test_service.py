@@ -25,7 +25,7 @@ from pgcopydb.runtime.stop import Stop, StopMode
 from pgcopydb.runtime.workdir import WorkDir
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers
-from tests.following import Following, is_halted, pair_of, prepare, processes_of, stage
+from tests.following import Following, end_ahead, go_beyond, is_halted, pair_of, prepare, processes_of, stage
 from tests.wait import wait_until
 from tests.workload import Workload
 
@@ -184,7 +184,7 @@ def test_a_stage_that_is_stopped_is_no_service_of_its_own(
     prepare(pair)
     run = Following(pgcopydb, pair, workdir_path)
     start_service(run, manager)
-    ahead = pair.source.fetch("SELECT (pg_current_wal_flush_lsn() + 1000000)::text")[0][0]
+    ahead = end_ahead(pair)
     pgcopydb.run("stream", "sentinel", "set", "endpos", ahead, "--dir", workdir_path, env=run.env())
     for name in ("receive", "transform", "apply"):
         stopped = wait_until(partial(stage, workdir_path, name), 30, f"{name} to run")
@@ -192,7 +192,7 @@ def test_a_stage_that_is_stopped_is_no_service_of_its_own(
         os.kill(stopped, signal.SIGTERM)
         wait_until(partial(is_replaced, workdir_path, name, stopped), 30, f"{name} to be started again")
     Workload(pair.source.dsn, seed=5).run(20)
-    pair.source.execute("SELECT pg_logical_emit_message(false, 'x', repeat('x', 1000000)); SELECT pg_switch_wal()")
+    go_beyond(pair)
     run.ends()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
-from tests.following import is_applied, processes_of, sentinel_row
+from tests.following import end_ahead, go_beyond, is_applied, is_halted, processes_of, sentinel_row
 from tests.integration.test_follow import current, drop_progress, end_here, uris
 from tests.wait import wait_until
 
@@ -50,10 +50,6 @@ def running_stage(process: subprocess.Popen[bytes], name: str) -> int:
     return wait_until(lambda: stage_of(process, name), 30, f"stage {name} to run")
 
 
-def is_halted(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("T")
-
-
 def follow(
     pgcopydb: Command, pair: DbPair, workdir: Path, *options: str, failpoints: str = ""
 ) -> subprocess.Popen[bytes]:
@@ -81,14 +77,13 @@ def test_a_stage_that_somebody_stops_before_the_end_position(
     pair: DbPair, pgcopydb: Command, workdir_path: Path
 ) -> None:
     process = follow(pgcopydb, pair, workdir_path)
-    ahead = pair.source.fetch("SELECT (pg_current_wal_flush_lsn() + 1000000)::text")[0][0]
+    ahead = end_ahead(pair)
     pgcopydb.run("stream", "sentinel", "set", "endpos", ahead, "--dir", workdir_path, env=uris(pair))
     stopped = running_stage(process, "apply")
     os.kill(stopped, signal.SIGTERM)
     wait_until(lambda: stage_of(process, "apply") not in {0, stopped}, 30, "the stage to be started again")
     pair.source.execute(ROWS.format(1, 1000))
-    # A switch alone may be to a segment that begins before the end position.
-    pair.source.execute("SELECT pg_logical_emit_message(false, 'x', repeat('x', 1000000)); SELECT pg_switch_wal()")
+    go_beyond(pair)
     assert process.wait(60) == 0, pgcopydb.log_of(process)
     assert count(pair) == 1000
 
