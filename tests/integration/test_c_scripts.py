@@ -92,7 +92,8 @@ def test_one_command(name: str, script: Script, pair: DbPair) -> None:
     assert {table["name"] for table in script.json("progress")["tables"]} >= {"wide", "keyless"}
     parts = parts_of(script.folder if name == "clone_short_options" else script.folder / "pgcopydb")
     assert (parts["wide"], parts["keyless"]) == (3, 1), "not more than asked for, and none by pages"
-    assert pair.target.fetch("SELECT count(*) FROM pg_stats WHERE tablename = 'wide'") == [(0,)], "not vacuumed"
+    asked_for = "SELECT vacuum_count, analyze_count FROM pg_stat_user_tables WHERE relname = 'wide'"
+    assert pair.target.fetch(asked_for) == [(0, 0)], "not vacuumed"
     settings = "SELECT count(*) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = setdatabase WHERE datname = "
     assert pair.target.fetch(f"{settings} current_database()") == [(0,)]
     comments = pair.target.fetch("SELECT count(*) FROM pg_description WHERE objoid = 'app.orders'::regclass")

@@ -247,6 +247,11 @@ def test_a_copy_under_another_snapshot_than_the_stream_begins_at(
     assert pair.target.fetch("SELECT i FROM t") == [(1,)]
 
 
+def changes_of(lines: str) -> list[str]:
+    """Without keepalives, which say where a server stands at the time."""
+    return [line for line in lines.splitlines() if not line.startswith('{"action":"K"')]
+
+
 @pytest.mark.parametrize("plugin", ["test_decoding", "pgoutput"])
 def test_pipes_and_files(plugin: str, pair: DbPair, pgcopydb: Command, workdir_path: Path, tmp_path: Path) -> None:
     """The stages put together by a shell; the same again through psql."""
@@ -263,7 +268,8 @@ def test_pipes_and_files(plugin: str, pair: DbPair, pgcopydb: Command, workdir_p
     options = ["--dir", str(workdir_path), "--quiet"]
     receive = ["stream", "receive", "--to-stdout", "--endpos", current(pair), *options]
     lines = pgcopydb.run(*receive, env=env).stdout
-    assert pgcopydb.run(*receive, env=env).stdout == lines, "nothing is acknowledged that the target does not have"
+    again = pgcopydb.run(*receive, env=env).stdout
+    assert changes_of(again) == changes_of(lines), "nothing is acknowledged that the target does not have"
     (tmp_path / "lines.json").write_text(lines)
     pgcopydb.run("stream", "transform", tmp_path / "lines.json", tmp_path / "lines.sql", *options, env=env)
     for _ in range(2):
