@@ -76,8 +76,12 @@ class Service:
             self._over.set()
             if self._notifier is not None:
                 teller.join()
-                # At its end position already it may be over before it was seen to receive: that is no failed start.
-                self._notifier.notify("READY=1\nSTOPPING=1" if done and not self._ready else "STOPPING=1")
+                if done and not self._ready:
+                    # At its end position already it may be over before it was seen to receive: that is no failed start.
+                    self._send(["READY=1"])
+                self._send(["STOPPING=1"])
+                if self._notifier.socket is not None:
+                    self._notifier.socket.close()
 
     def _tell(self) -> None:
         while not self._over.wait(_TICK_SECONDS):
@@ -109,11 +113,11 @@ class Service:
         lines += ["WATCHDOG=1"] if moving else []
         self._send(lines)
         if self.stop.take_hangup() and self._ready and not self.stop.mode:
-            # One after the other: of two states in one message only the last one counts.
             self._send(["RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"])
             self._send(["READY=1"])
 
     def _send(self, lines: Sequence[str]) -> None:
+        """No two states of the service at once: of those in one message only the last one counts."""
         if lines and self._notifier is not None:
             self._notifier.notify("\n".join(lines))
 

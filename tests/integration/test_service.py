@@ -18,6 +18,7 @@ import pytest
 from pgcopydb.daemon import supervise
 from pgcopydb.daemon.heartbeat import read_state
 from pgcopydb.daemon.sentinel import Sentinel
+from pgcopydb.daemon.service import Service
 from pgcopydb.daemon.supervise import Supervisor
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
@@ -36,6 +37,9 @@ def pair(servers: Servers) -> Iterator[DbPair]:
         yield pair
 
 
+STATES = {"READY=1", "RELOADING=1", "STOPPING=1"}
+
+
 class Manager:
     """The socket of a service manager (sd_notify(3)), and everything that came."""
 
@@ -43,17 +47,22 @@ class Manager:
         self.path = folder / "notify"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(self.path))
-        self.messages: list[str] = []
+        self.datagrams: list[list[str]] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         while message := self._socket.recv(1 << 16):
-            self.messages += message.decode().splitlines()
+            self.datagrams.append(message.decode().splitlines())
 
     def told(self) -> list[str]:
         """All lines so far, in their order."""
-        return list(self.messages)
+        return [line for lines in self.datagrams for line in lines]
+
+    def states(self) -> list[str]:
+        """Those that the service was in, as systemd takes them: of several in one message the last."""
+        found = ([line for line in lines if line in STATES][-1:] for lines in self.datagrams)
+        return [state for states in found for state in states]
 
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
@@ -101,8 +110,8 @@ def test_what_a_service_manager_is_told(pair: DbPair, pgcopydb: Command, workdir
     run.wait(lambda: any("transactions/s" in line for line in manager.told()), "a status with rates")
     run.process.send_signal(signal.SIGHUP)
     run.wait(lambda: "RELOADING=1" in manager.told(), "the answer to SIGHUP")
-    reload = manager.messages.index("RELOADING=1")
-    assert manager.messages[reload + 1].startswith("MONOTONIC_USEC=")
+    reload = manager.told().index("RELOADING=1")
+    assert manager.told()[reload + 1].startswith("MONOTONIC_USEC=")
     run.wait(lambda: "READY=1" in manager.told()[reload:], "the end of reloading")
     with pair.target.connect(autocommit=False) as blocker:
         blocker.execute("LOCK TABLE held IN ACCESS EXCLUSIVE MODE")
@@ -111,7 +120,7 @@ def test_what_a_service_manager_is_told(pair: DbPair, pgcopydb: Command, workdir
         run.wait(lambda: pair.target.fetch(waits) == [(1,)], "a transaction in hand")
         run.process.send_signal(signal.SIGTERM)
         run.wait(lambda: "STOPPING=1" in manager.told(), "a word")
-        assert manager.messages[manager.messages.index("STOPPING=1") + 1].startswith("EXTEND_TIMEOUT_USEC=")
+        assert manager.told()[manager.told().index("STOPPING=1") + 1].startswith("EXTEND_TIMEOUT_USEC=")
         blocker.rollback()
     assert run.process.wait(30) == 0, "a service that ends because it was told to has not failed"
     assert "stopped before the end position" in run.log
@@ -120,10 +129,22 @@ def test_what_a_service_manager_is_told(pair: DbPair, pgcopydb: Command, workdir
     start_service(run, manager)
     run.set_end()
     run.ends()
-    before = len(manager.told())
+    before = len(manager.states())
     begin_service(run, manager)
     run.ends()
-    assert "READY=1" in manager.told()[before:], "at the end already: a start that succeeded"
+    assert manager.states()[before:] == ["READY=1", "STOPPING=1"], "at the end already: a start that succeeded"
+
+
+def test_a_service_that_is_over_before_it_was_seen_to_receive(
+    pair: DbPair, workdir_path: Path, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its end position already: a start that succeeded."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(manager.path))
+    source = Endpoint(ConnInfo.parse(Side.SOURCE, pair.source.dsn), "over")
+    with Service(source, WorkDir(workdir_path), ["receive"], Stop()).running():
+        pass
+    wait_until(lambda: "STOPPING=1" in manager.told(), 10, "the last word")
+    assert manager.states() == ["READY=1", "STOPPING=1"]
 
 
 def kill_all(run: Following) -> None:
