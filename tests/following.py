@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import psycopg
 
+from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.daemon.heartbeat import read_state
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.workdir import WorkDir
@@ -42,9 +43,9 @@ class Following:
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self, *more: str, failpoints: str = "") -> Self:
-        """Begin, or go on, and wait until changes are applied."""
+        """Begin, or go on, and wait until the copy is complete and changes are applied."""
         self.begin(*more, failpoints=failpoints)
-        self.wait(partial(is_applied, self.pair), "changes to be applied")
+        self.wait(lambda: is_applied(self.pair) and is_copied(self.workdir), "changes to be applied")
         return self
 
     def begin(self, *more: str, failpoints: str = "") -> None:
@@ -171,9 +172,14 @@ def sentinel_row(source: Database) -> dict[str, Any]:
 
 
 def is_applied(pair: DbPair) -> bool:
-    """Whether the copy is complete and the target follows."""
+    """Whether the target follows: at last, or for as long as tables catch up that were read later than others."""
     row = sentinel_row(pair.source)
     return bool(row) and row["apply"] and row["replay_lsn"] != "0/0"
+
+
+def is_copied(workdir: Path) -> bool:
+    with closing(CatalogStore.read(WorkDir(workdir).catalog)) as store:
+        return store.step_done("summary")
 
 
 def is_replayed(pair: DbPair, here: str) -> bool:

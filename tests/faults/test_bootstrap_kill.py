@@ -30,10 +30,9 @@ ELSEWHERE = {
     "foreign_keys.after_validate",
     "large_objects.after_remember",
 }
+FOLLOWING = ("catch_up.", "conflicts.", "cleanup.", "repair.")
 # Of a copy of one database without changes; the others are walked where changes are followed, or all databases copied.
-WALKED = sorted(
-    name for name in NAMES - ELSEWHERE if not name.startswith((*GROUPS, "cleanup.", "repair.", "databases."))
-)
+WALKED = sorted(name for name in NAMES - ELSEWHERE if not name.startswith((*GROUPS, *FOLLOWING, "databases.")))
 
 
 @dataclass(frozen=True)
