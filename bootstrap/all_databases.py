@@ -20,7 +20,14 @@ from typing import Final
 
 from pgcopydb.bootstrap.all_reports import write_summary_of_all
 from pgcopydb.bootstrap.budget import Budget
-from pgcopydb.bootstrap.databases import SourceDatabase, finish_database, make_database, read_databases
+from pgcopydb.bootstrap.databases import (
+    SourceDatabase,
+    choose,
+    finish_database,
+    is_there,
+    make_database,
+    read_databases,
+)
 from pgcopydb.bootstrap.findings import Finding, Severity
 from pgcopydb.bootstrap.options import CloneOptions, Roles
 from pgcopydb.bootstrap.pipeline import run_clone
@@ -38,10 +45,11 @@ from pgcopydb.bootstrap.run_state import (
 )
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.workers import Failures
-from pgcopydb.postgres.connect import Endpoint
+from pgcopydb.postgres.classify import server_errors
+from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.postgres.server import ServerFacts, inspect_server
-from pgcopydb.runtime.errors import PartialFailure, PgcopydbError, PreflightFailed, StateError, Stopped
+from pgcopydb.runtime.errors import PartialFailure, PgcopydbError, PreflightFailed, StateError, Stopped, TargetError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.logs import in_this_context, speaking_of
 from pgcopydb.runtime.stop import Stop, StopMode
@@ -50,6 +58,7 @@ from pgcopydb.runtime.workdir import WorkDir
 logger = logging.getLogger(__name__)
 
 _EXCLUDED: Final = "excluded"
+_BEGUN: Final = "database_begun"
 _SHOWN: Final = 20
 
 
@@ -153,9 +162,9 @@ def _preflight_failed(errors: Sequence[Finding]) -> PreflightFailed:
 def _tell_of_new(run: _Run, names: Collection[str]) -> None:
     excluded = run.store.setting(_EXCLUDED)
     with run.source.connect("databases") as connection:
-        listed = [each for each in read_databases(connection) if each.allows_connections and not each.is_template]
-    for each in listed:
-        if each.name not in names and each.name not in excluded:
+        chosen, _ = choose(read_databases(connection), excluded)
+    for each in chosen:
+        if each.name not in names:
             logger.warning("database %s was made on the source since this run began: it is not copied", each.name)
 
 
@@ -201,7 +210,7 @@ def _copy_one(run: _Run, name: str, made: SourceDatabase | None) -> None:
 def _clone(run: _Run, name: str, made: SourceDatabase | None, stop: Stop) -> None:
     if made is not None:
         with run.target.connect_patiently("databases", stop) as connection:
-            make_database(connection, made, run.options.restore)
+            _make(run, connection, made)
     workdir = run.workdir.database(name)
     # One whose turn had not come when the run was interrupted begins afresh.
     resume = run.options.resume and workdir.exists()
@@ -212,6 +221,20 @@ def _clone(run: _Run, name: str, made: SourceDatabase | None, stop: Stop) -> Non
     if made is not None:
         with run.target.connect_patiently("databases", stop) as connection:
             finish_database(connection, made, run.options.restore)
+
+
+def _make(run: _Run, target: Connection, database: SourceDatabase) -> None:
+    """Raises ``TargetError`` when one of that name is there that this run has not begun to make."""
+    begun = f"{_BEGUN} {database.name}"
+    with server_errors(Side.TARGET, f"looking for database {database.name}"):
+        there = is_there(target, database.name)
+    if there and not run.store.setting(begun):
+        raise TargetError(
+            f"database {database.name} was made on the target by somebody else since this run began",
+            hint="Drop or rename it there and run again with --resume.",
+        )
+    run.store.set_setting(begun, value=True)
+    make_database(target, database, run.options.restore)
 
 
 def _raise_failures(run: _Run, names: Sequence[str]) -> None:

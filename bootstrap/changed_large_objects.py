@@ -26,6 +26,7 @@ from pgcopydb.bootstrap.large_objects import (
     BatchJob,
     LargeObjectSession,
     attributes,
+    forget_copied,
     open_session,
     remember_copied,
     write_objects,
@@ -210,7 +211,7 @@ def _begin_again(session: LargeObjectSession, snapshot: str) -> None:
 
 
 def _bring(work: _Work, session: LargeObjectSession, job: BatchJob, wanted: Rows, there: Rows) -> None:
-    ours = _ours(work.store, job) if there else set()
+    ours = _ours(work.store, job)
     of_source, of_target = _digests_of_both(session, wanted.keys() & there.keys())
     differing = {
         oid
@@ -225,12 +226,11 @@ def _bring(work: _Work, session: LargeObjectSession, job: BatchJob, wanted: Rows
     refused: Sequence[tuple[str, PgcopydbError]] = ()
     if written or removed:
         work.stop.check()
-        # Before they are there: an object that is ours on paper alone is never removed, but one that is not on it
-        # might be.
         remember_copied(work.store, written)
         failpoint("large_objects.after_remember")
         _, refused = write_objects(session, [wanted[oid] for oid in written], removed, job, work.options, work.stop)
         work.done.add(len(written), len(removed))
+    forget_copied(work.store, sorted(ours.difference(wanted)))
     for what, error in [*((f"large object {oid}", _stranger(oid)) for oid in sorted(strangers)), *refused]:
         work.failures.add(what, error)
 

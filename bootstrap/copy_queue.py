@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
@@ -20,6 +21,7 @@ from pgcopydb.bootstrap.budget import Slots
 from pgcopydb.bootstrap.copy_plan import PartRange
 from pgcopydb.bootstrap.copy_table import CopyJob, CopySession, TableRewritten, copy_part, empty_statement, mark_copied
 from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, Step
+from pgcopydb.bootstrap.queries import query
 from pgcopydb.bootstrap.routes import Route, Routes, Unit
 from pgcopydb.bootstrap.snapshot import ReadUnder, begin_under
 from pgcopydb.bootstrap.store import CatalogStore, Row
@@ -87,16 +89,18 @@ def start_copy(
     schema_was_there = Step.PRE_DATA not in options.steps
 
     def open_session(role: str) -> CopySession:
-        target_connection = target.connect_patiently(role, stop)
-        if schema_was_there:
-            _without_triggers(target_connection)
-        source_connection = source.connect_patiently(role, stop)
-        with server_errors(Side.SOURCE, "importing the snapshot"):
-            begin_under(source_connection, snapshot.id)
-        plain = is_plain(source_connection) and is_plain(target_connection)
-        with server_errors(Side.TARGET, "asking since when it runs"):
-            life = server_life(target_connection)
-        return CopySession(source_connection, target_connection, snapshot, plain=plain, life=life)
+        with ExitStack() as opened:
+            target_connection = opened.enter_context(closing(target.connect_patiently(role, stop)))
+            with server_errors(Side.TARGET, "setting up the connection"):
+                if schema_was_there:
+                    _without_triggers(target_connection)
+                life = server_life(target_connection)
+            source_connection = opened.enter_context(closing(source.connect_patiently(role, stop)))
+            with server_errors(Side.SOURCE, "importing the snapshot"):
+                begin_under(source_connection, snapshot.id)
+            plain = is_plain(source_connection) and is_plain(target_connection)
+            opened.pop_all()
+            return CopySession(source_connection, target_connection, snapshot, plain=plain, life=life)
 
     def work(session: CopySession, job: CopyJob) -> None:
         try:
@@ -222,7 +226,7 @@ def _prepare_target(
         for unit in sorted(_filled_bit_by_bit(store, routes), key=lambda unit: unit.whole):
             with server_errors(Side.TARGET, f"preparing table {unit.name} for its parts"):
                 if _must_begin_again(connection, store, unit.tables, snapshot, stop):
-                    _begin_again(connection, store, unit, may_truncate=unit.tables[0] not in others)
+                    _begin_again(connection, store, unit, may_truncate=others.keys().isdisjoint(unit.tables))
     return lambda oid: others.get(oid, _Emptied.BY_TRUNCATE)
 
 
@@ -246,14 +250,7 @@ def _not_truncatable(connection: Connection, store: CatalogStore, routes: Routes
     if not rows:
         return {}
     emptied = [(row["oid"], routes.emptied_with(row["oid"], Name(row["schema"], row["name"]))) for row in rows]
-    found = connection.execute(
-        "SELECT t.number, has_table_privilege(t.name, 'TRUNCATE') OR has_table_privilege(t.name, 'DELETE')"
-        " FROM unnest(%s::text[]) WITH ORDINALITY AS t (name, number)"
-        " WHERE NOT has_table_privilege(t.name, 'TRUNCATE') OR EXISTS ("
-        "     SELECT FROM pg_catalog.pg_constraint k"
-        "      WHERE k.contype = 'f' AND k.confrelid = to_regclass(t.name) AND k.conrelid <> k.confrelid)",
-        ([name.sql for _, name in emptied],),
-    ).fetchall()
+    found = connection.execute(query("not_truncatable"), ([name.sql for _, name in emptied],)).fetchall()
     return {emptied[number - 1][0]: _Emptied.BY_DELETE if may else _Emptied.NOT for number, may in found}
 
 

@@ -318,7 +318,8 @@ def mark_copied(store: CatalogStore, oid: int) -> bool:
     """Note that a table is complete; true for the one caller that finds its last part done."""
     return (
         store.execute(
-            "UPDATE copied_table SET copied = ? WHERE oid = ? AND copied IS NULL AND NOT EXISTS"
+            "UPDATE copied_table SET copied = ? WHERE oid = ? AND copied IS NULL AND EXISTS"
+            " (SELECT 1 FROM copy_part p WHERE p.table_oid = copied_table.oid) AND NOT EXISTS"
             " (SELECT 1 FROM copy_part p WHERE p.table_oid = copied_table.oid AND p.state NOT IN ('done', 'gone'))",
             (time.time(), oid),
         )

@@ -207,8 +207,8 @@ def _copy_batch(
     started = time.time()
     with server_errors(Side.SOURCE, f"reading {job}"):
         objects = session.source.execute(query("large_objects"), (job.first, job.last)).fetchall()
-    copied, refused = write_objects(session, objects, [], job, options, stop)
     remember_copied(store, [row[0] for row in objects])
+    copied, refused = write_objects(session, objects, [], job, options, stop)
     store.execute(
         "UPDATE large_object_batch SET state = ?, bytes = ?, started = ?, finished = ?, error = ? WHERE batch = ?",
         (
@@ -266,9 +266,21 @@ def made(store: CatalogStore) -> RestoreOptions | None:
 
 
 def remember_copied(store: CatalogStore, oids: Sequence[int]) -> None:
+    """Before they are there: an object that is ours on paper alone is never removed, one that is not on it never is
+    again."""
     if oids:
         store.execute(
             "INSERT INTO large_object_copied VALUES (?, ?, ?)", (min(oids), max(oids), orjson.dumps(oids).decode())
+        )
+
+
+def forget_copied(store: CatalogStore, oids: Sequence[int]) -> None:
+    """What is there no more: another one of that number is none of ours."""
+    if oids:
+        store.execute(
+            "UPDATE large_object_copied SET oids = (SELECT json_group_array(value) FROM json_each(oids)"
+            " WHERE value NOT IN (SELECT value FROM json_each(?))) WHERE first_oid <= ? AND last_oid >= ?",
+            (orjson.dumps(oids).decode(), max(oids), min(oids)),
         )
 
 

@@ -122,10 +122,12 @@ def units_of(
     kinds: Mapping[Name, str],
     there: Mapping[Name, Above],
     above: Mapping[Name, Above],
+    here: Mapping[Name, str],
 ) -> dict[int, Unit]:
     """What is emptied for each table: a partitioned table that another one's rows go into takes its partitions along.
 
-    ``above``: what stands above each table of the source, those that are left out too.
+    ``above``: what stands above each table of the source, those that are left out too. ``here``: all of the source,
+    by ``relkind``.
     """
     destined = set(into.values())
     tops = {name: _top(name, destined, kinds, there.get(name, ())) for name in destined}
@@ -133,7 +135,12 @@ def units_of(
     for table in tables:
         if table.oid in into:
             members.setdefault(tops[into[table.oid]], []).append(table)
-    missing = _left_out(above, {table.name for table in tables})
+    copied = {table.name for table in tables}
+    missing = _left_out(above, copied)
+    for name in there.keys() & here.keys() - copied:
+        # Tied to what is above it by the target alone, where emptying that would empty it too.
+        if missing[name] or here[name] == ORDINARY:
+            missing.update(level.parent for level in there[name] if level.key)
     units: dict[int, Unit] = {}
     for name, those in members.items():
         partitioned = kinds[name] == PARTITIONED

@@ -60,6 +60,7 @@ def route_tables(
     rows = store.rows("SELECT oid, schema, name, via_schema, via_name, copied FROM copied_table WHERE with_rows")
     with source.connect("tables") as reader, server_errors(Side.SOURCE, "reading what its tables are parts of"):
         above = read_above(reader)
+        here = _kinds(reader)
         domains = _domains(reader)
     tables = [
         SourceTable(
@@ -75,10 +76,10 @@ def route_tables(
     routes: dict[int, Route] = {}
     problems: list[Problem] = []
     with target.connect("tables") as writer, server_errors(Side.TARGET, "reading its tables"):
-        kinds = {Name(row[0], row[1]): str(row[2]) for row in writer.execute(query("relation_kinds")).fetchall()}
+        kinds = _kinds(writer)
         there = read_above(writer)
         into = destinations(tables, kinds, there)
-        units = units_of(tables, into, kinds, there, above)
+        units = units_of(tables, into, kinds, there, above, here)
         known = _Known(into, units, kinds, (domains, _domains(writer)), binary=copy_format is CopyFormat.BINARY)
         for oid, route, found in _routes(store, writer, tables, known):
             if route is not None:
@@ -147,6 +148,10 @@ def _target_columns(
     for schema, name, column, kind, computed, required in target.execute(text, values).fetchall():
         found.setdefault(Name(schema, name), {})[column] = Column(column, _base(kind, domains), computed, required)
     return found
+
+
+def _kinds(connection: Connection) -> dict[Name, str]:
+    return {Name(row[0], row[1]): str(row[2]) for row in connection.execute(query("relation_kinds")).fetchall()}
 
 
 def _domains(connection: Connection) -> dict[str, str]:

@@ -295,6 +295,29 @@ def test_a_stop_ends_all_and_resume_goes_on(two: Two, pgcopydb: Command, workdir
     two.assert_complete()
 
 
+def test_a_database_that_somebody_made_meanwhile_is_not_taken(two: Two, pgcopydb: Command, workdir_path: Path) -> None:
+    failpoint = {"PGCOPYDB_FAILPOINTS": "databases.after_plan=kill"}
+    assert clone(pgcopydb, two, workdir_path, env=failpoint, check=False).returncode == -signal.SIGKILL
+    two.target.create_database("shop")
+    theirs = two.pair("shop")[1]
+    theirs.execute("CREATE TABLE orders (theirs int); INSERT INTO orders VALUES (1)")
+    # One that was dropped in part is none that was made.
+    two.source.create_database("half")
+    invalid = "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'half'"
+    Database(two.source, "postgres").execute(invalid)
+    try:
+        refused = clone(pgcopydb, two, workdir_path, "--resume", "--not-consistent", check=False)
+    finally:
+        two.source.drop_database("half")
+    assert refused.returncode == 7, refused.stderr
+    assert "database shop was made on the target by somebody else" in refused.stderr
+    assert "half" not in refused.stderr
+    assert theirs.fetch("SELECT theirs FROM orders") == [(1,)]
+    two.target.drop_database("shop")
+    clone(pgcopydb, two, workdir_path, "--resume", "--not-consistent")
+    two.assert_complete()
+
+
 def test_restart_begins_all_again(two: Two, pgcopydb: Command, workdir_path: Path) -> None:
     clone(pgcopydb, two, workdir_path)
     refused = clone(pgcopydb, two, workdir_path, check=False)

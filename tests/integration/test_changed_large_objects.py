@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,34 @@ def test_what_is_new_changed_or_gone(pgcopydb: Command, pair: DbPair, workdir_pa
         "0 large objects written that were new or had changed, 1 removed"
         in pgcopydb.run(*changed, env=env(pair)).stderr
     )
+
+
+def test_what_was_removed_is_no_longer_ours(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
+    """Its number may be given to an object of the target's own then."""
+    changed = ("copy", "blobs", "--changed", "--dir", workdir_path)
+    pgcopydb.run("clone", "--dir", workdir_path, env=env(pair))
+    pair.source.execute("SELECT lo_unlink(106)")
+    pair.target.execute("SELECT lo_unlink(107)")
+    pair.source.execute("SELECT lo_unlink(107)")
+    pgcopydb.run(*changed, env=env(pair))
+    pair.target.execute("SELECT lo_from_bytea(106, 'mine'), lo_from_bytea(107, 'mine too')")
+    assert ", 0 removed" in pgcopydb.run(*changed, env=env(pair)).stderr
+    assert pair.target.fetch("SELECT lo_get(106), lo_get(107)") == [(b"mine", b"mine too")]
+
+
+def test_what_was_committed_before_it_was_killed_is_ours(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
+    killed = pgcopydb.run(
+        "clone",
+        *("--dir", workdir_path),
+        env={**env(pair), "PGCOPYDB_FAILPOINTS": "large_objects.after_commit=kill"},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    gone = pair.target.fetch("SELECT min(oid), max(oid) FROM pg_largeobject_metadata")[0]
+    pair.source.execute(f"SELECT lo_unlink({gone[0]}), lo_unlink({gone[1]})")
+    pgcopydb.run("clone", "--dir", workdir_path, "--resume", "--not-consistent", env=env(pair))
+    pgcopydb.run("copy", "blobs", "--changed", "--dir", workdir_path, env=env(pair))
+    assert pair.target.fetch(CONTENT) == pair.source.fetch(CONTENT)
 
 
 def test_an_object_of_somebody_else_is_left_alone(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:

@@ -174,6 +174,46 @@ def test_rows_of_what_inherits_are_not_emptied_with_the_parent(
     assert pair.target.fetch("SELECT id FROM old ORDER BY 1") == [(7,), (7000,)]
 
 
+def test_rows_of_what_is_left_out_are_not_emptied_with_a_partitioned_table(
+    steps: Steps, pair: DbPair, tmp_path: Path
+) -> None:
+    """On the source the two have nothing to do with each other."""
+    pair.source.execute("CREATE TABLE t AS SELECT 1 AS id; CREATE TABLE t_low AS SELECT 2 AS id")
+    pair.target.execute(
+        "CREATE TABLE t (id int) PARTITION BY RANGE (id);"
+        "CREATE TABLE t_low PARTITION OF t FOR VALUES FROM (0) TO (1000); INSERT INTO t VALUES (7)"
+    )
+    filters = tmp_path / "filters.ini"
+    filters.write_text("[include-only-table]\npublic.t\n", encoding="utf-8")
+    refused = steps("copy", "table-data", "--filters", str(filters), check=False)
+    assert refused.returncode == 7, refused.stderr
+    assert "table public.t on the target has rows, and is not emptied" in refused.stderr
+    assert pair.target.fetch("SELECT id FROM t") == [(7,)]
+
+
+MOVED = """
+CREATE TABLE moved (id int, v text) PARTITION BY RANGE (id);
+CREATE TABLE moved_low PARTITION OF moved FOR VALUES FROM (0) TO (9000);
+CREATE TABLE moved_high PARTITION OF moved FOR VALUES FROM (9000) TO (10000);
+"""
+
+
+@pytest.mark.parametrize("at", ["moved", "moved_low"])
+def test_what_others_refer_to_is_emptied_again(at: str, steps: Steps, pair: DbPair) -> None:
+    """A foreign key forbids TRUNCATE, also one at a partition, also when only some of the tables are copied."""
+    pair.source.execute(f"{MOVED}; INSERT INTO moved SELECT i, 'm' FROM generate_series(1, 9500) i")
+    pair.target.execute(MOVED.replace("9000", "8000").replace("id int", "id int PRIMARY KEY"))
+    pair.target.execute(f"CREATE TABLE refers (id int REFERENCES {at}); INSERT INTO moved VALUES (7, 'was there')")
+    copy = ("copy", "table-data", "--table-jobs", "1")
+    env = steps.env
+    steps.env = {**env, "PGCOPYDB_FAILPOINTS": "copy.after_mark=kill"}
+    assert steps(*copy, check=False).returncode == -signal.SIGKILL
+    steps.env = env
+    pair.source.execute("UPDATE moved SET id = 10000 - id")
+    steps(*copy, "--resume", "--not-consistent")
+    assert_all_there(pair, ("moved",))
+
+
 COLUMNS = """
 CREATE DOMAIN size AS int;
 CREATE TABLE c (

@@ -73,8 +73,9 @@ def routed(
     of_target = {name(key): kind for key, kind in kinds.items()}
     above_there = {name(key): above for key, above in there.items()}
     above_here = {name(key): above for key, above in {**tables, **(left_out or {})}.items() if above}
+    here = {name(key): "r" for key in {**tables, **(left_out or {})}}
     into = destinations(sources, of_target, above_there)
-    units = units_of(sources, into, of_target, above_there, above_here)
+    units = units_of(sources, into, of_target, above_there, above_here, here)
     return {
         names[oid]: (into[oid].name, unit.name.name, [names[each] for each in unit.tables], unit.whole)
         for oid, unit in units.items()
@@ -127,6 +128,12 @@ def test_what_inherits_and_is_left_out_keeps_its_rows_in_the_partitioned_table()
     assert routed(children, kinds, there) == {"low": ("t", "t", ["low"], False)}, "the parent has rows of its own"
     assert routed({"t": (), **children}, kinds, there)["t"] == ("t", "t", ["t", "low"], True)
     assert routed({"t": ()}, {"t": "r", "low": "r"}, children, left_out=children) == {"t": ("t", "t", [], True)}
+
+
+def test_what_is_left_out_and_a_partition_on_the_target_alone_keeps_its_rows() -> None:
+    kinds, there = {"t": "p", "low": "r"}, {"low": LOW}
+    assert routed({"t": ()}, kinds, there, left_out={"low": ()}) == {"t": ("t", "t", ["t"], False)}
+    assert routed({"t": ()}, kinds, there) == {"t": ("t", "t", [], True)}, "the source has none of that name"
 
 
 def test_partitions_by_what_is_another_value_there_go_through_their_root() -> None:
