@@ -29,9 +29,11 @@ def pair() -> Iterator[DbPair]:
         yield DbPair(Database(source, "memory"), Database(target, "memory"))
 
 
-@pytest.mark.parametrize("plugin", PLUGINS)
-def test_five_million_rows(plugin: str, pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
-    assert_bounded(plugin, pair, pgcopydb, workdir_path, *many_rows(5_000_000), timeout=LONG)
+@pytest.mark.parametrize(
+    ("plugin", "rows"), [("test_decoding", 1_000_000), ("pgoutput", 5_000_000), ("wal2json", 1_000_000)]
+)
+def test_millions_of_rows(plugin: str, rows: int, pair: DbPair, pgcopydb: Command, workdir_path: Path) -> None:
+    assert_bounded(plugin, pair, pgcopydb, workdir_path, *many_rows(rows), timeout=LONG)
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)
