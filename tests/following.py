@@ -31,6 +31,12 @@ _AHEAD = 1_000_000
 """Bytes of WAL."""
 
 
+def uris(pair: DbPair, failpoints: str = "") -> dict[str, str]:
+    """The environment of a program that copies the one to the other."""
+    found = {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
+    return found | ({"PGCOPYDB_FAILPOINTS": failpoints} if failpoints else {})
+
+
 @dataclass
 class Following:
     """``source`` and ``target`` are how the program reaches the pair: perhaps through a proxy."""
@@ -54,11 +60,10 @@ class Following:
         )
 
     def env(self, failpoints: str = "") -> dict[str, str]:
-        return {
-            "PGCOPYDB_SOURCE_PGURI": self.source or self.pair.source.dsn,
-            "PGCOPYDB_TARGET_PGURI": self.target or self.pair.target.dsn,
-            **({"PGCOPYDB_FAILPOINTS": failpoints} if failpoints else {}),
-        }
+        found = uris(self.pair, failpoints)
+        found["PGCOPYDB_SOURCE_PGURI"] = self.source or found["PGCOPYDB_SOURCE_PGURI"]
+        found["PGCOPYDB_TARGET_PGURI"] = self.target or found["PGCOPYDB_TARGET_PGURI"]
+        return found
 
     @property
     def log(self) -> str:

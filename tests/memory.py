@@ -18,6 +18,7 @@ from tests.content import assert_same_content
 from tests.fix_command import PROGRAM, Command
 from tests.fix_servers import DbPair
 from tests.fix_wal2json import require_wal2json
+from tests.following import uris
 
 BASE_MB: Final = 100
 LINES: Final = 18
@@ -50,7 +51,7 @@ def assert_bounded(
         lossy = ["--wal2json-lossy-nan"]
     for database in (pair.source, pair.target):
         database.execute(schema)
-    env = {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
+    env = uris(pair)
     command.run("stream", "setup", "--plugin", plugin, *lossy, "--dir", workdir, env=env)
     try:
         for statements in work:

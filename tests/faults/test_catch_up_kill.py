@@ -15,8 +15,8 @@ from pgcopydb.runtime.failpoint import NAMES
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers
-from tests.following import is_applied, is_halted, pair_of
-from tests.integration.test_follow_read_at import FIXED, ONE_JOB, STOPPED, end, read_at, uris
+from tests.following import is_applied, is_halted, pair_of, uris
+from tests.integration.test_follow_read_at import FIXED, ONE_JOB, STOPPED, end, read_at
 from tests.wait import wait_until
 
 CATCH_UP = sorted(name for name in NAMES if name.startswith("catch_up."))

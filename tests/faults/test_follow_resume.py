@@ -15,10 +15,10 @@ import pytest
 
 from pgcopydb.postgres.lsn import Lsn
 from tests.content import assert_same_content
-from tests.faults.test_follow_kill import children_of, nothing_runs, pair, run_to_the_end, switch_wal, uris
+from tests.faults.test_follow_kill import children_of, nothing_runs, pair, run_to_the_end, switch_wal
 from tests.fix_command import Command
 from tests.fix_servers import DbPair
-from tests.following import is_applied
+from tests.following import is_applied, uris
 from tests.lot import lot
 from tests.wait import wait_until
 from tests.workload import SCHEMA, Workload

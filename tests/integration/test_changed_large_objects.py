@@ -11,7 +11,7 @@ import pytest
 
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers
-from tests.following import Following, pair_of
+from tests.following import Following, pair_of, uris
 from tests.integration.test_large_objects import CONTENT, role_of_source
 
 OBJECTS = """
@@ -36,42 +36,38 @@ def pair(servers: Servers) -> Iterator[DbPair]:
         yield pair
 
 
-def env(pair: DbPair) -> dict[str, str]:
-    return {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
-
-
 def test_what_is_new_changed_or_gone(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
     changed = ("copy", "blobs", "--changed", "--dir", workdir_path)
-    early = pgcopydb.run(*changed, env=env(pair), check=False)
+    early = pgcopydb.run(*changed, env=uris(pair), check=False)
     assert (early.returncode, "copy blobs" in early.stderr) == (3, True)
-    pgcopydb.run("clone", "--dir", workdir_path, env=env(pair))
+    pgcopydb.run("clone", "--dir", workdir_path, env=uris(pair))
     pair.source.execute(CHANGES)
     # Somebody else's, in between and behind.
     pair.target.execute("SELECT lo_from_bytea(50, 'mine'), lo_from_bytea(4000000001, 'mine too')")
-    done = pgcopydb.run(*changed, env=env(pair))
+    done = pgcopydb.run(*changed, env=uris(pair))
     assert "5 large objects written that were new or had changed, 2 removed" in done.stderr
     assert [row for row in pair.target.fetch(CONTENT) if row[0] not in {50, 4000000001}] == pair.source.fetch(CONTENT)
     assert pair.target.fetch("SELECT lo_get(50), lo_get(4000000001)") == [(b"mine", b"mine too")]
-    again = pgcopydb.run(*changed, env=env(pair))
+    again = pgcopydb.run(*changed, env=uris(pair))
     assert "0 large objects written that were new or had changed, 0 removed" in again.stderr
     # What was new the last time is ours this time.
     pair.source.execute("SELECT lo_unlink(4000000000)")
     assert (
         "0 large objects written that were new or had changed, 1 removed"
-        in pgcopydb.run(*changed, env=env(pair)).stderr
+        in pgcopydb.run(*changed, env=uris(pair)).stderr
     )
 
 
 def test_what_was_removed_is_no_longer_ours(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
     """Its number may be given to an object of the target's own then."""
     changed = ("copy", "blobs", "--changed", "--dir", workdir_path)
-    pgcopydb.run("clone", "--dir", workdir_path, env=env(pair))
+    pgcopydb.run("clone", "--dir", workdir_path, env=uris(pair))
     pair.source.execute("SELECT lo_unlink(106)")
     pair.target.execute("SELECT lo_unlink(107)")
     pair.source.execute("SELECT lo_unlink(107)")
-    pgcopydb.run(*changed, env=env(pair))
+    pgcopydb.run(*changed, env=uris(pair))
     pair.target.execute("SELECT lo_from_bytea(106, 'mine'), lo_from_bytea(107, 'mine too')")
-    assert ", 0 removed" in pgcopydb.run(*changed, env=env(pair)).stderr
+    assert ", 0 removed" in pgcopydb.run(*changed, env=uris(pair)).stderr
     assert pair.target.fetch("SELECT lo_get(106), lo_get(107)") == [(b"mine", b"mine too")]
 
 
@@ -79,26 +75,26 @@ def test_what_was_committed_before_it_was_killed_is_ours(pgcopydb: Command, pair
     killed = pgcopydb.run(
         "clone",
         *("--dir", workdir_path),
-        env={**env(pair), "PGCOPYDB_FAILPOINTS": "large_objects.after_commit=kill"},
+        env={**uris(pair), "PGCOPYDB_FAILPOINTS": "large_objects.after_commit=kill"},
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL
     gone = pair.target.fetch("SELECT min(oid), max(oid) FROM pg_largeobject_metadata")[0]
     pair.source.execute(f"SELECT lo_unlink({gone[0]}), lo_unlink({gone[1]})")
-    pgcopydb.run("clone", "--dir", workdir_path, "--resume", "--not-consistent", env=env(pair))
-    pgcopydb.run("copy", "blobs", "--changed", "--dir", workdir_path, env=env(pair))
+    pgcopydb.run("clone", "--dir", workdir_path, "--resume", "--not-consistent", env=uris(pair))
+    pgcopydb.run("copy", "blobs", "--changed", "--dir", workdir_path, env=uris(pair))
     assert pair.target.fetch(CONTENT) == pair.source.fetch(CONTENT)
 
 
 def test_an_object_of_somebody_else_is_left_alone(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
-    pgcopydb.run("clone", "--dir", workdir_path, env=env(pair))
+    pgcopydb.run("clone", "--dir", workdir_path, env=uris(pair))
     pair.source.execute(CHANGES)
     pair.target.execute("SELECT lo_from_bytea(4000000000, 'mine')")
     changed = ("copy", "blobs", "--changed", "--dir", workdir_path)
-    refused = pgcopydb.run(*changed, env=env(pair), check=False)
+    refused = pgcopydb.run(*changed, env=uris(pair), check=False)
     assert (refused.returncode, "large object 4000000000" in refused.stderr) == (7, True)
     assert pair.target.fetch("SELECT lo_get(4000000000)") == [(b"mine",)]
-    pgcopydb.run(*changed, "--drop-if-exists", env=env(pair))
+    pgcopydb.run(*changed, "--drop-if-exists", env=uris(pair))
     assert pair.target.fetch(CONTENT) == pair.source.fetch(CONTENT)
 
 
@@ -106,7 +102,7 @@ def test_while_changes_are_followed(pgcopydb: Command, pair: DbPair, workdir_pat
     pair.source.execute("CREATE TABLE t (id int PRIMARY KEY)")
     run = Following(pgcopydb, pair, workdir_path).start()
     pair.source.execute(CHANGES)
-    pgcopydb.run("copy", "blobs", "--changed", "--dir", workdir_path, env=env(pair))
+    pgcopydb.run("copy", "blobs", "--changed", "--dir", workdir_path, env=uris(pair))
     run.set_end()
     run.ends()
     assert "large objects, whose changes are not followed" in run.log
@@ -125,7 +121,7 @@ def test_what_has_changed_is_copied_at_the_end(
     if ends_with == "follow":
         run.process.terminate()
         run.process.wait(30)
-        run.process = pgcopydb.start("follow", "--dir", workdir_path, env=env(pair))
+        run.process = pgcopydb.start("follow", "--dir", workdir_path, env=uris(pair))
     run.set_end()
     assert run.process.wait(90) == 0, run.log
     # Not the comment: the copy was to leave comments out.
@@ -136,7 +132,7 @@ def test_what_has_changed_is_copied_at_the_end(
     # Started once more, behind the switch: what was written to the target since is not written over.
     pair.target.execute("SELECT lo_put(105, 0, 'X'), lo_unlink(110)")
     pair.source.execute("SELECT lo_put(120, 0, 'X')")
-    again = pgcopydb.run("follow", "--dir", workdir_path, env=env(pair))
+    again = pgcopydb.run("follow", "--dir", workdir_path, env=uris(pair))
     assert "copied at this end position before: they are left as they are" in again.stderr
     assert pair.target.fetch("SELECT lo_get(105), lo_get(120)") == [(b"Xbject 5", b"object 20")]
     progress = pgcopydb.run("list", "progress", "--dir", workdir_path).stdout
@@ -151,7 +147,7 @@ def test_not_at_the_end_when_they_are_skipped(pgcopydb: Command, pair: DbPair, w
     run.process.terminate()
     run.process.wait(30)
     # The work directory knows that none were to be copied.
-    run.process = pgcopydb.start("follow", "--dir", workdir_path, env=env(pair))
+    run.process = pgcopydb.start("follow", "--dir", workdir_path, env=uris(pair))
     run.set_end()
     assert run.process.wait(90) == 0, run.log
     assert "1201 large objects, whose changes are not followed: `pgcopydb copy blobs --changed`" in run.log
@@ -165,7 +161,7 @@ def test_skipped_at_the_end_alone(pgcopydb: Command, pair: DbPair, workdir_path:
     run.process.wait(30)
     before = pair.target.fetch(CONTENT)
     pair.source.execute(CHANGES)
-    run.process = pgcopydb.start("follow", "--skip-large-objects", "--dir", workdir_path, env=env(pair))
+    run.process = pgcopydb.start("follow", "--skip-large-objects", "--dir", workdir_path, env=uris(pair))
     run.set_end()
     assert run.process.wait(90) == 0, run.log
     assert "1200 large objects, whose changes are not followed: `pgcopydb copy blobs --changed`" in run.log
@@ -200,7 +196,7 @@ def test_a_number_that_somebody_has_taken_is_an_error_at_the_end(
     )
     assert pair.target.fetch("SELECT lo_get(4000000000)") == [(b"mine",)]
     pair.target.execute("SELECT lo_unlink(4000000000)")
-    pgcopydb.run("follow", "--dir", workdir_path, env=env(pair))
+    pgcopydb.run("follow", "--dir", workdir_path, env=uris(pair))
     assert pair.target.fetch(CONTENT) == pair.source.fetch(CONTENT)
 
 

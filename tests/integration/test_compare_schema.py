@@ -16,7 +16,7 @@ from pgcopydb.postgres.filters import FilterRules
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers
 from tests.fix_zoo import load_zoo
-from tests.following import pair_of
+from tests.following import pair_of, uris
 from tests.integration.test_filters import SCHEMA
 
 MORE = """
@@ -37,7 +37,7 @@ def pair(servers: Servers) -> Iterator[DbPair]:
 def compare(pgcopydb: Command, pair: DbPair, *more: str) -> tuple[int, list[dict[str, Any]]]:
     done = pgcopydb.run(
         *("compare", "schema", "--json", *more),
-        env={"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn},
+        env=uris(pair),
         check=False,
     )
     assert done.returncode in {0, 12}, done.stderr
@@ -57,7 +57,7 @@ def clone(pgcopydb: Command, pair: DbPair, workdir: Path, *more: str) -> None:
         "clone",
         *("--dir", workdir),
         *more,
-        env={"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn},
+        env=uris(pair),
     )
 
 
@@ -161,7 +161,7 @@ def test_each_difference_is_found(pair: DbPair) -> None:
 def test_what_is_told(pgcopydb: Command, pair: DbPair) -> None:
     pair.source.execute("CREATE TABLE t (id int); GRANT SELECT ON t TO PUBLIC")
     pair.target.execute("CREATE TABLE t (id bigint)")
-    env = {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
+    env = uris(pair)
     done = pgcopydb.run("compare", "schema", env=env, check=False)
     assert done.returncode == 12
     assert "column public.t.id: type is 'integer' on the source, 'bigint' on the target" in done.stderr
@@ -184,7 +184,7 @@ def test_another_version_of_an_extension_is_a_note(pgcopydb: Command, pair: DbPa
     pair.source.execute("CREATE EXTENSION citext VERSION '1.4'")
     pair.target.execute("CREATE EXTENSION citext")
     assert differences(pair) == []
-    env = {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
+    env = uris(pair)
     done = pgcopydb.run("compare", "schema", env=env)
     assert "extension citext: version is '1.4' on the source" in done.stderr
 
@@ -200,6 +200,6 @@ def test_what_filters_leave_out_is_no_difference(
     assert compare(pgcopydb, pair, "--filters", str(filters)) == (0, [])
     # The work directory knows them too.
     assert compare(pgcopydb, pair, "--dir", str(workdir_path)) == (0, [])
-    env = {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
+    env = uris(pair)
     assert pgcopydb.run("compare", "data", env=env, check=False).returncode == 12
     pgcopydb.run("compare", "data", "--dir", workdir_path, env=env)

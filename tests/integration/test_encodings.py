@@ -12,6 +12,7 @@ import pytest
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import Database, DbPair, Servers, fresh_database
+from tests.following import uris
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def pair_in(servers: Servers, of_source: str, of_target: str, majors: tuple[int,
 
 
 def env_of(pair: DbPair) -> dict[str, str]:
-    return {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
+    return uris(pair)
 
 
 def fill(database: Database) -> None:

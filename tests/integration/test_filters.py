@@ -10,7 +10,7 @@ import pytest
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import Database, DbPair, Servers
-from tests.following import pair_of
+from tests.following import pair_of, uris
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def clone(
         *("--dir", tmp_path / "work"),
         "--notice",
         *more,
-        env={"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn},
+        env=uris(pair),
         check=check,
     )
     return done.returncode, done.stderr

@@ -17,7 +17,7 @@ from tests.content import assert_same_content, assert_same_schema
 from tests.fix_command import PROGRAM, Command
 from tests.fix_servers import Database, DbPair, Servers, fresh_database
 from tests.fix_wal2json import require_wal2json
-from tests.following import is_applied, sentinel_row
+from tests.following import is_applied, sentinel_row, uris
 from tests.wait import wait_until
 from tests.workload import SCHEMA, TRUNCATES, Workload
 
@@ -59,10 +59,6 @@ def pair(servers: Servers) -> Iterator[DbPair]:
 def drop_progress(target: Database) -> None:
     """Origins belong to the whole cluster."""
     target.execute("SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin")
-
-
-def uris(pair: DbPair) -> dict[str, str]:
-    return {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
 
 
 def replayed(pair: DbPair) -> Lsn:

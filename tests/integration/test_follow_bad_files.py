@@ -12,6 +12,7 @@ import pytest
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
+from tests.following import uris
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text)"
 SEGMENTS = 3
@@ -30,7 +31,7 @@ class Received:
 
     @property
     def env(self) -> dict[str, str]:
-        return {"PGCOPYDB_SOURCE_PGURI": self.pair.source.dsn, "PGCOPYDB_TARGET_PGURI": self.pair.target.dsn}
+        return uris(self.pair)
 
     def run(self, *words: str, check: bool = True) -> tuple[int, str]:
         done = self.command.run("stream", *words, "--dir", self.workdir, env=self.env, check=check)

@@ -10,7 +10,7 @@ import pytest
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
-from tests.integration.test_follow import uris
+from tests.following import uris
 
 PLUGINS = ("test_decoding", "pgoutput")
 

@@ -11,7 +11,7 @@ import pytest
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
-from tests.following import is_applied, is_halted
+from tests.following import is_applied, is_halted, uris
 from tests.wait import wait_until
 
 TABLES = """
@@ -35,10 +35,6 @@ def pair(servers: Servers) -> Iterator[DbPair]:
         source.execute(
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()"
         )
-
-
-def uris(pair: DbPair) -> dict[str, str]:
-    return {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)

@@ -13,7 +13,7 @@ import pytest
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
-from tests.following import is_halted, sentinel_row
+from tests.following import is_halted, sentinel_row, uris
 from tests.wait import wait_until
 from tests.workload import SCHEMA, Workload
 
@@ -43,11 +43,6 @@ def pair(servers: Servers) -> Iterator[DbPair]:
         source.execute(
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()"
         )
-
-
-def uris(pair: DbPair, failpoints: str = "") -> dict[str, str]:
-    env = {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
-    return env | ({"PGCOPYDB_FAILPOINTS": failpoints} if failpoints else {})
 
 
 def read_at(workdir: Path) -> set[str]:

@@ -16,7 +16,7 @@ from pgcopydb.postgres.conninfo import ConnInfo, Side
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import Database, DbPair, Servers, fresh_database
-from tests.following import is_applied
+from tests.following import is_applied, uris
 from tests.wait import wait_until
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'x')"
@@ -41,10 +41,6 @@ def pair(narrow: Cluster, servers: Servers) -> Iterator[DbPair]:
         yield DbPair(source, target)
         source.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
         target.execute("SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin")
-
-
-def uris(pair: DbPair) -> dict[str, str]:
-    return {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
 
 
 def as_role(database: Database, role: str) -> str:

@@ -11,7 +11,7 @@ from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import Database, DbPair, Servers, fresh_database
 from tests.fix_wal2json import require_wal2json
-from tests.following import is_applied
+from tests.following import is_applied, uris
 from tests.wait import wait_until
 
 PLUGINS = ("test_decoding", "pgoutput", "wal2json")
@@ -146,7 +146,7 @@ def run(database: Database, work: str) -> None:
 
 
 def env_of(pair: DbPair) -> dict[str, str]:
-    return {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
+    return uris(pair)
 
 
 def set_up(pair: DbPair, plugin: str, command: Command, workdir: Path) -> None:

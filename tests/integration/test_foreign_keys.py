@@ -11,7 +11,7 @@ import pytest
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers
-from tests.following import Following, pair_of
+from tests.following import Following, pair_of, uris
 from tests.wait import wait_until
 
 SCHEMA = """
@@ -50,12 +50,8 @@ def pair(request: pytest.FixtureRequest, servers: Servers) -> Iterator[DbPair]:
         yield pair
 
 
-def env(pair: DbPair) -> dict[str, str]:
-    return {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
-
-
 def test_all_keys_are_valid_in_the_end(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
-    done = pgcopydb.run("clone", "--fk", "not-valid-first", "--dir", workdir_path, env=env(pair))
+    done = pgcopydb.run("clone", "--fk", "not-valid-first", "--dir", workdir_path, env=uris(pair))
     assert "Validating 2 foreign keys" in done.stderr
     assert pair.target.fetch(KEYS) == pair.source.fetch(KEYS)
     assert_same_content(pair.source.dsn, pair.target.dsn)
@@ -64,7 +60,7 @@ def test_all_keys_are_valid_in_the_end(pgcopydb: Command, pair: DbPair, workdir_
 @pytest.mark.parametrize("how", ["valid", "not-valid-first"])
 def test_an_orphan_names_its_key(how: str, pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
     pair.source.execute(ORPHAN)
-    failed = pgcopydb.run("clone", "--fk", how, "--dir", workdir_path, env=env(pair), check=False)
+    failed = pgcopydb.run("clone", "--fk", how, "--dir", workdir_path, env=uris(pair), check=False)
     assert failed.returncode in {7, 12}
     assert FAILED in failed.stderr
     source = pair.source.fetch(KEYS)
@@ -77,29 +73,29 @@ def test_an_orphan_names_its_key(how: str, pgcopydb: Command, pair: DbPair, work
         ]
     assert_same_content(pair.source.dsn, pair.target.dsn)
     pair.target.execute("DELETE FROM orphans WHERE p = 1234")
-    pgcopydb.run("clone", "--resume", "--fk", how, "--dir", workdir_path, env=env(pair))
+    pgcopydb.run("clone", "--resume", "--fk", how, "--dir", workdir_path, env=uris(pair))
     assert pair.target.fetch(KEYS) == source
 
 
 def test_steps(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
     pair.source.execute(ORPHAN)
-    pgcopydb.run("dump", "schema", "--dir", workdir_path, env=env(pair))
-    pgcopydb.run("restore", "pre-data", "--dir", workdir_path, env=env(pair))
-    pgcopydb.run("copy", "data", "--not-consistent", "--dir", workdir_path, env=env(pair))
+    pgcopydb.run("dump", "schema", "--dir", workdir_path, env=uris(pair))
+    pgcopydb.run("restore", "pre-data", "--dir", workdir_path, env=uris(pair))
+    pgcopydb.run("copy", "data", "--not-consistent", "--dir", workdir_path, env=uris(pair))
     restore = ("restore", "post-data", "--fk", "not-valid-first", "--dir", workdir_path)
-    failed = pgcopydb.run(*restore, env=env(pair), check=False)
+    failed = pgcopydb.run(*restore, env=uris(pair), check=False)
     assert (failed.returncode, FAILED in failed.stderr) == (7, True), failed.stderr
     pair.target.execute("DELETE FROM orphans WHERE p = 1234")
-    pgcopydb.run(*restore, env=env(pair))
+    pgcopydb.run(*restore, env=uris(pair))
     assert pair.target.fetch(KEYS) == pair.source.fetch(KEYS)
 
 
 @pytest.mark.parametrize("failpoint", ["foreign_keys.after_add", "foreign_keys.after_validate"])
 def test_killed_and_resumed(failpoint: str, pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
     clone = ("clone", "--fk", "not-valid-first", "--dir", workdir_path)
-    killed = pgcopydb.run(*clone, env={**env(pair), "PGCOPYDB_FAILPOINTS": f"{failpoint}=kill"}, check=False)
+    killed = pgcopydb.run(*clone, env={**uris(pair), "PGCOPYDB_FAILPOINTS": f"{failpoint}=kill"}, check=False)
     assert killed.returncode == -9
-    pgcopydb.run(*clone, "--resume", env=env(pair))
+    pgcopydb.run(*clone, "--resume", env=uris(pair))
     assert pair.target.fetch(KEYS) == pair.source.fetch(KEYS)
     assert_same_content(pair.source.dsn, pair.target.dsn)
 
@@ -111,7 +107,7 @@ def test_changes_are_applied_meanwhile(pgcopydb: Command, servers: Servers, work
         # The copy ends when it has added the keys, so that a lock can be taken before they are validated.
         stopped = pgcopydb.run(
             *("clone", "--follow", "--fk", "not-valid-first", "--dir", workdir_path),
-            env={**env(pair), "PGCOPYDB_FAILPOINTS": "follow.after_copy=kill"},
+            env={**uris(pair), "PGCOPYDB_FAILPOINTS": "follow.after_copy=kill"},
             check=False,
         )
         assert stopped.returncode == -9
@@ -134,7 +130,7 @@ def test_changes_are_applied_meanwhile(pgcopydb: Command, servers: Servers, work
             ("orphans_p_fkey",),
         ]
         pair.target.execute("DELETE FROM orphans WHERE p = 1234")
-        pgcopydb.run("clone", "--follow", "--resume", "--dir", workdir_path, env=env(pair))
+        pgcopydb.run("clone", "--follow", "--resume", "--dir", workdir_path, env=uris(pair))
         assert pair.target.fetch(KEYS) == pair.source.fetch(KEYS)
 
 

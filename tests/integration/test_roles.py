@@ -12,7 +12,7 @@ from pgcopydb.bootstrap.roles import split_statements
 from pgcopydb.runtime.errors import ConfigError
 from tests.fix_command import Command
 from tests.fix_servers import Database, DbPair, Servers
-from tests.following import pair_of
+from tests.following import pair_of, uris
 
 NAMES = ("migr_admin", "migr_app", "migr 'odd\" role", "migr_group", "migr_plain", "migr_there")
 ROLES = """
@@ -65,17 +65,13 @@ def roles(database: Database, shown: str = "rolpassword") -> list[tuple[object, 
     return database.fetch(SEEN.format(password=shown).replace("%%", "%"))
 
 
-def env(pair: DbPair) -> dict[str, str]:
-    return {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
-
-
 def test_all_of_a_role(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
-    done = pgcopydb.run("copy", "roles", "--dir", workdir_path, env=env(pair))
+    done = pgcopydb.run("copy", "roles", "--dir", workdir_path, env=uris(pair))
     assert roles(pair.target) == roles(pair.source)
     assert "secret" not in done.stderr
     assert (workdir_path / "schema" / "roles.sql").stat().st_mode & 0o077 == 0
     # Once more: nothing changes, nothing fails.
-    pgcopydb.run("copy", "roles", "--dir", workdir_path, env=env(pair))
+    pgcopydb.run("copy", "roles", "--dir", workdir_path, env=uris(pair))
     assert roles(pair.target) == roles(pair.source)
 
 
@@ -84,15 +80,15 @@ def test_a_target_that_is_older(pgcopydb: Command, pair: DbPair, workdir_path: P
     newer, older = pair.target, pair.source
     drop_roles(older)
     newer.execute(ROLES)
-    pgcopydb.run("copy", "roles", "--dir", workdir_path, env=env(DbPair(newer, older)))
+    pgcopydb.run("copy", "roles", "--dir", workdir_path, env=uris(DbPair(newer, older)))
     assert roles(older) == roles(newer)
 
 
 def test_a_clone_with_roles(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
     pair.target.execute("CREATE ROLE migr_there NOLOGIN")
-    refused = pgcopydb.run("clone", "--dir", workdir_path, env=env(pair), check=False)
+    refused = pgcopydb.run("clone", "--dir", workdir_path, env=uris(pair), check=False)
     assert (refused.returncode, "role migr_app" in refused.stderr) == (4, True)
-    pgcopydb.run("clone", "--roles", "--dir", workdir_path, env=env(pair))
+    pgcopydb.run("clone", "--roles", "--dir", workdir_path, env=uris(pair))
     query = (
         "SELECT relowner::regrole::text, has_table_privilege('migr_group', oid, 'SELECT'),"
         " has_table_privilege('migr_group', oid, 'INSERT') FROM pg_class WHERE relname = 'owned'"
@@ -102,11 +98,11 @@ def test_a_clone_with_roles(pgcopydb: Command, pair: DbPair, workdir_path: Path)
 
 
 def test_without_passwords_no_superuser_is_needed(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
-    as_plain = {**env(pair), "PGCOPYDB_SOURCE_PGURI": pair.source.dsn.replace("postgres@", "migr_there@")}
+    as_plain = {**uris(pair), "PGCOPYDB_SOURCE_PGURI": pair.source.dsn.replace("postgres@", "migr_there@")}
     refused = pgcopydb.run("dump", "roles", "--dir", workdir_path, env=as_plain, check=False)
     assert (refused.returncode, "--no-role-passwords" in refused.stderr) == (6, True)
     pgcopydb.run("dump", "roles", "--no-role-passwords", "--dir", workdir_path, env=as_plain)
-    pgcopydb.run("restore", "roles", "--dir", workdir_path, env=env(pair))
+    pgcopydb.run("restore", "roles", "--dir", workdir_path, env=uris(pair))
     assert roles(pair.target, "NULL") == roles(pair.source, "NULL")
     assert pair.target.fetch("SELECT FROM pg_authid WHERE rolname LIKE 'migr%' AND rolpassword IS NOT NULL") == []
 
@@ -114,7 +110,7 @@ def test_without_passwords_no_superuser_is_needed(pgcopydb: Command, pair: DbPai
 def test_a_target_that_allows_less(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
     """What a managed server gives: a role that may create others, and no superuser."""
     pair.target.execute("CREATE ROLE migr_plain LOGIN CREATEROLE")
-    limited = {**env(pair), "PGCOPYDB_TARGET_PGURI": pair.target.dsn.replace("postgres@", "migr_plain@")}
+    limited = {**uris(pair), "PGCOPYDB_TARGET_PGURI": pair.target.dsn.replace("postgres@", "migr_plain@")}
     done = pgcopydb.run("copy", "roles", "--dir", workdir_path, env=limited)
     assert "does not let migr_plain give BYPASSRLS, REPLICATION, SUPERUSER" in done.stderr
     assert "secret" not in done.stderr
@@ -130,7 +126,7 @@ def test_a_target_that_allows_less(pgcopydb: Command, pair: DbPair, workdir_path
 
 def test_a_target_that_allows_nothing(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
     pair.target.execute("CREATE ROLE migr_plain LOGIN")
-    limited = {**env(pair), "PGCOPYDB_TARGET_PGURI": pair.target.dsn.replace("postgres@", "migr_plain@")}
+    limited = {**uris(pair), "PGCOPYDB_TARGET_PGURI": pair.target.dsn.replace("postgres@", "migr_plain@")}
     refused = pgcopydb.run("copy", "roles", "--dir", workdir_path, env=limited, check=False)
     assert (refused.returncode, "needs CREATEROLE" in refused.stderr) == (7, True)
     assert [row[0] for row in roles(pair.target)] == ["migr_plain"]

@@ -11,7 +11,7 @@ import pytest
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers
-from tests.following import pair_of
+from tests.following import pair_of, uris
 from tests.integration.test_filters import SCHEMA, relations
 from tests.wait import wait_until
 
@@ -31,7 +31,7 @@ class Steps:
         self.pgcopydb = pgcopydb
         self.pair = pair
         self.workdir = workdir
-        self.env = {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
+        self.env = uris(pair)
 
     def __call__(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.pgcopydb.run(*command, "--dir", self.workdir, env=self.env, check=check)
