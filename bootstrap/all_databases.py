@@ -59,6 +59,7 @@ logger = logging.getLogger(__name__)
 
 _EXCLUDED: Final = "excluded"
 _BEGUN: Final = "database_begun"
+_DUPLICATE_DATABASE: Final = "42P04"
 _SHOWN: Final = 20
 
 
@@ -224,17 +225,24 @@ def _clone(run: _Run, name: str, made: SourceDatabase | None, stop: Stop) -> Non
 
 
 def _make(run: _Run, target: Connection, database: SourceDatabase) -> None:
-    """Raises ``TargetError`` when one of that name is there that this run has not begun to make."""
+    """Unless this run has begun to before it was interrupted, and it is there."""
     begun = f"{_BEGUN} {database.name}"
-    with server_errors(Side.TARGET, f"looking for database {database.name}"):
-        there = is_there(target, database.name)
-    if there and not run.store.setting(begun):
+    if run.store.setting(begun):
+        with server_errors(Side.TARGET, f"looking for database {database.name}"):
+            if is_there(target, database.name):
+                return
+    run.store.set_setting(begun, value=True)
+    try:
+        make_database(target, database, run.options.restore)
+    except TargetError as error:
+        if error.sqlstate != _DUPLICATE_DATABASE:
+            raise
+        run.store.set_setting(begun, value=False)
         raise TargetError(
             f"database {database.name} was made on the target by somebody else since this run began",
             hint="Drop or rename it there and run again with --resume.",
-        )
-    run.store.set_setting(begun, value=True)
-    make_database(target, database, run.options.restore)
+            sqlstate=error.sqlstate,
+        ) from error
 
 
 def _raise_failures(run: _Run, names: Sequence[str]) -> None:

@@ -3,7 +3,8 @@
 Reads the shared catalogs; ``make_database`` and ``finish_database`` write the target. One that is made belongs to the
 connecting role until ``finish_database`` gives it to the owner that it has on the source, with its grants, its comment
 and its limit of connections: until then a role that is no superuser may do in it all that restoring needs, and nobody
-is let in who is not on the source. Both can be run again. A database that stood on the target before is left as it is.
+is let in who is not on the source. A database that stood on the target before is left as it is: making it is
+an error. Finishing can be done again.
 """
 
 from __future__ import annotations
@@ -157,12 +158,11 @@ def is_there(target: Connection, name: str) -> bool:
 
 
 def make_database(target: Connection, database: SourceDatabase, options: RestoreOptions) -> None:
-    """Unless an interrupted run has done so. ``target``: of any database of that server."""
+    """``target``: of any database of that server. Raises ``TargetError`` 42P04 when one of that name is there."""
+    logger.info("Creating the database")
+    place = tablespace_of(database, options)
     with server_errors(Side.TARGET, f"creating database {database.name}"):
-        if not is_there(target, database.name):
-            logger.info("Creating the database")
-            place = tablespace_of(database, options)
-            target.execute(create_statement(database, target.info.server_version, place).encode())
+        target.execute(create_statement(database, target.info.server_version, place).encode())
     failpoint("databases.after_create")
 
 
