@@ -7,7 +7,6 @@ be another one: what stands in the way of that is a ``Problem``.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,6 +15,7 @@ from pgcopydb.bootstrap.type_changes import loses
 from pgcopydb.postgres.names import Name, quote_ident
 from pgcopydb.postgres.partitions import ORDINARY, PARTITIONED, Above, takes_rows_of
 
+_WITH_ROWS: Final = frozenset({ORDINARY, "f"})
 _KINDS: Final = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
 
@@ -135,18 +135,13 @@ def units_of(
     for table in tables:
         if table.oid in into:
             members.setdefault(tops[into[table.oid]], []).append(table)
-    copied = {table.name for table in tables}
-    missing = _left_out(above, copied)
-    for name in there.keys() & here.keys() - copied:
-        # Tied to what is above it by the target alone, where emptying that would empty it too.
-        if missing[name] or here[name] == ORDINARY:
-            missing.update(level.parent for level in there[name] if level.key)
+    missing = _left_out(here, above, there, {table.name for table in tables})
     units: dict[int, Unit] = {}
     for name, those in members.items():
         partitioned = kinds[name] == PARTITIONED
         alone = len(those) == 1 and into[those[0].oid] == those[0].name
         # What a partitioned table holds for others may have been copied by an earlier run.
-        whole = not missing[name] or (alone and not partitioned)
+        whole = name not in missing or (alone and not partitioned)
         unit = Unit(name, partitioned, () if alone and whole else tuple(table.oid for table in those), whole)
         units.update(dict.fromkeys((table.oid for table in those), unit))
     return units
@@ -157,14 +152,15 @@ def _top(name: Name, destined: set[Name], kinds: Mapping[Name, str], above: Abov
     return next((root for root in roots if root in destined), name)
 
 
-def _left_out(above: Mapping[Name, Above], copied: set[Name]) -> Counter[Name]:
-    """How many tables with rows of their own are not copied, at each table of the source and below it."""
-    levels = [level for each in above.values() for level in each]
-    divided = {level.parent for level in levels if level.key}
-    found: Counter[Name] = Counter()
-    for name in {*above, *(level.parent for level in levels)} - divided - copied:
-        found[name] += 1
-        found.update(level.parent for level in above.get(name, ()))
+def _left_out(
+    here: Mapping[Name, str], above: Mapping[Name, Above], there: Mapping[Name, Above], copied: set[Name]
+) -> set[Name]:
+    """Tables with rows of their own that are not copied, and all that stands above them: on the source, or what would
+    be emptied with them on the target."""
+    found: set[Name] = set()
+    for name in {name for name, kind in here.items() if kind in _WITH_ROWS} - copied:
+        chain = [name, *(level.parent for level in above.get(name, ()))]
+        found.update(chain, (level.parent for each in chain for level in there.get(each, ()) if level.key))
     return found
 
 

@@ -73,7 +73,8 @@ def routed(
     of_target = {name(key): kind for key, kind in kinds.items()}
     above_there = {name(key): above for key, above in there.items()}
     above_here = {name(key): above for key, above in {**tables, **(left_out or {})}.items() if above}
-    here = {name(key): "r" for key in {**tables, **(left_out or {})}}
+    parents = {level.parent: "p" if level.key else "r" for above in above_here.values() for level in above}
+    here = {name(key): "r" for key in {**tables, **(left_out or {})}} | parents
     into = destinations(sources, of_target, above_there)
     units = units_of(sources, into, of_target, above_there, above_here, here)
     return {
