@@ -162,8 +162,8 @@ class Receiver:
             control.refresh(self)
             told = time.monotonic()
             while True:
-                self._wait_for_room(session, stop, control)
-                urgent = self._take(session, read, control)
+                has_room = self._wait_for_room(session, stop, control)
+                urgent = has_room and self._take(session, read, control)
                 self._heed_warnings(session)
                 self._flush()
                 self.heart.at(self.complete, self.transactions, committed=self._committed)
@@ -184,15 +184,18 @@ class Receiver:
         finally:
             self._leave()
 
-    def _wait_for_room(self, session: ReplicationSession, stop: Stop, control: Control) -> None:
-        """Nothing is read from the server while there is no room, and it is told that we live: its place is kept."""
+    def _wait_for_room(self, session: ReplicationSession, stop: Stop, control: Control) -> bool:
+        """Nothing is read from the server while there is no room, and it is told that we live: its place is kept.
+
+        False when a stop was requested before there was room.
+        """
         paused = False
         while self.room is not None and not stop.mode and (lacking := self.room.lacking(self._bytes, self._durable_in)):
             if self.room.is_own_limit and control.replayed >= self._commit_lsn:
                 self._say_room(
                     "%s, though all of it is applied: the next transaction is received all the same", lacking
                 )
-                return
+                return True
             if not paused:
                 paused = True
                 self._say_room("%s: receiving is paused, and goes on by itself when there is room", lacking)
@@ -203,8 +206,11 @@ class Receiver:
             pause = min(_BUSY_FEEDBACK_SECONDS, session.sender_timeout() / 4)
             wait_for_any([stop.fileno(), *control.descriptors()], pause)
             control.refresh(self)
-        if paused and not stop.mode:
+        if paused and stop.mode:
+            return False
+        if paused:
             logger.log(self._room_level, "There is room again: receiving goes on")
+        return True
 
     def _say_room(self, message: str, lacking: str) -> None:
         """Aloud once in a while: where room is just so short it comes and goes with each transaction."""

@@ -304,4 +304,6 @@ def test_what_was_received_before_a_restart_counts_for_the_limit(
         writer.room = Room(folder, SIZE, Limits(most=1, floor=0))
         receive_as(database, writer, stop, UntilPaused(Lsn(), replayed, stop))
         assert writer.transactions == received
+        rows = sum(file.read_bytes().count(b"v" * 100) for file in folder.iterdir())
+        assert rows == 100 + 100 * received, "no part of a transaction either"
         assert ("though all of it is applied" in caplog.text) == bool(received)
