@@ -123,38 +123,45 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Route TERM, INT, QUIT and HUP to a ``Stop`` for the length of the block. Main thread only."""
+    """Route TERM, INT, QUIT and HUP to a ``Stop`` for the length of the block. Main thread only.
+
+    Python runs a handler in the main thread between two instructions; a signal that comes just before that thread
+    blocks, or to another thread, would wait for as long as it is blocked. The number is written to a pipe at once
+    (https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd), which a thread reads.
+    """
     stop = Stop()
-
-    def request(mode: StopMode) -> None:
-        # Not in the handler: the thread that it interrupts may hold the lock that the request needs.
-        threading.Thread(target=stop.request, args=(mode,), daemon=True).start()
-
-    def terminate(_signum: int, _frame: FrameType | None) -> None:
-        request(StopMode.GRACEFUL)
-
-    def interrupt(_signum: int, _frame: FrameType | None) -> None:
-        if stop.mode is StopMode.FAST:
-            os._exit(ExitCode.INTERNAL_ERROR)
-        request(StopMode.FAST)
-
-    def quit_now(_signum: int, _frame: FrameType | None) -> None:
-        os._exit(ExitCode.INTERNAL_ERROR)
-
-    def hang_up(_signum: int, _frame: FrameType | None) -> None:
-        stop.note_hangup()
-
-    handlers = {
-        signal.SIGTERM: terminate,
-        signal.SIGINT: interrupt,
-        signal.SIGQUIT: quit_now,
-        signal.SIGHUP: hang_up,
-    }
-    before = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    listener = threading.Thread(target=_heed, args=(reading, stop), name="signals", daemon=True)
+    listener.start()
+    wakeup_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    handlers_before = {signum: signal.signal(signum, _leave_to_listener) for signum in {*STOP_SIGNALS, signal.SIGHUP}}
     # A stage is started with these blocked.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     try:
         yield stop
     finally:
-        for signum, handler in before.items():
+        for signum, handler in handlers_before.items():
             signal.signal(signum, handler)
+        signal.set_wakeup_fd(wakeup_before)
+        os.close(writing)
+        listener.join()
+        os.close(reading)
+
+
+def _leave_to_listener(_signum: int, _frame: FrameType | None) -> None:
+    pass
+
+
+def _heed(descriptor: int, stop: Stop) -> None:
+    """Each signal whose number comes through a pipe, until that is closed."""
+    while number := os.read(descriptor, 1):
+        match number[0]:
+            case signal.SIGTERM:
+                stop.request(StopMode.GRACEFUL)
+            case signal.SIGINT if stop.mode is not StopMode.FAST:
+                stop.request(StopMode.FAST)
+            case signal.SIGHUP:
+                stop.note_hangup()
+            case _:
+                os._exit(ExitCode.INTERNAL_ERROR)

@@ -134,16 +134,21 @@ def pair_of(servers: Servers, source_major: int, target_major: int) -> Iterator[
         finally:
             for database in (source, target):
                 database.cluster.start()
-            target.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-            target.execute("SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin")
+            drop_progress(target)
             source.execute(
                 "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE active;"
                 "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
                 " WHERE database = current_database()"
             )
+
+
+def drop_progress(target: Database) -> None:
+    """Origins belong to the whole cluster, and cannot be dropped while a session of a failed test uses them."""
+    target.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    target.execute("SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin")
 
 
 def prepare(pair: DbPair, seed: int = 1) -> None:

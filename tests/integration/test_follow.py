@@ -15,9 +15,9 @@ import pytest
 from pgcopydb.postgres.lsn import Lsn
 from tests.content import assert_same_content, assert_same_schema
 from tests.fix_command import PROGRAM, Command
-from tests.fix_servers import Database, DbPair, Servers, fresh_database
+from tests.fix_servers import Database, DbPair, Servers
 from tests.fix_wal2json import require_wal2json
-from tests.following import is_applied, sentinel_row, uris
+from tests.following import is_applied, pair_of, sentinel_row, uris
 from tests.wait import wait_until
 from tests.workload import SCHEMA, TRUNCATES, Workload
 
@@ -48,17 +48,8 @@ END $$;
 
 @pytest.fixture
 def pair(servers: Servers) -> Iterator[DbPair]:
-    with (
-        fresh_database(servers.get(15), "source") as source,
-        fresh_database(servers.get(18, "target"), "target") as target,
-    ):
-        yield DbPair(source, target)
-        drop_progress(target)
-
-
-def drop_progress(target: Database) -> None:
-    """Origins belong to the whole cluster."""
-    target.execute("SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin")
+    with pair_of(servers, 15, 18) as pair:
+        yield pair
 
 
 def replayed(pair: DbPair) -> Lsn:

@@ -10,8 +10,8 @@ import pytest
 
 from tests.content import assert_same_content
 from tests.fix_command import Command
-from tests.fix_servers import DbPair, Servers, fresh_database
-from tests.following import is_applied, is_halted, uris
+from tests.fix_servers import DbPair, Servers
+from tests.following import is_applied, is_halted, pair_of, uris
 from tests.wait import wait_until
 
 TABLES = """
@@ -25,16 +25,9 @@ PLUGINS = ("test_decoding", "pgoutput")
 
 @pytest.fixture
 def pair(servers: Servers) -> Iterator[DbPair]:
-    with (
-        fresh_database(servers.get(15), "source") as source,
-        fresh_database(servers.get(17, "target"), "target") as target,
-    ):
-        source.execute(TABLES)
-        yield DbPair(source, target)
-        target.execute("SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin")
-        source.execute(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()"
-        )
+    with pair_of(servers, 15, 17) as pair:
+        pair.source.execute(TABLES)
+        yield pair
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)

@@ -11,8 +11,8 @@ from pgcopydb.postgres.lsn import Lsn
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
-from tests.following import uris
-from tests.integration.test_follow import current, drop_progress
+from tests.following import drop_progress, uris
+from tests.integration.test_follow import current
 
 
 @pytest.fixture

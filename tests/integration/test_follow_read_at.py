@@ -12,8 +12,8 @@ import pytest
 
 from tests.content import assert_same_content
 from tests.fix_command import Command
-from tests.fix_servers import DbPair, Servers, fresh_database
-from tests.following import is_halted, sentinel_row, uris
+from tests.fix_servers import DbPair, Servers
+from tests.following import is_halted, pair_of, sentinel_row, uris
 from tests.wait import wait_until
 from tests.workload import SCHEMA, Workload
 
@@ -34,15 +34,8 @@ ONE_JOB = ("--table-jobs", "1", "--plugin", "test_decoding")
 
 @pytest.fixture
 def pair(servers: Servers) -> Iterator[DbPair]:
-    with (
-        fresh_database(servers.get(15), "source") as source,
-        fresh_database(servers.get(18, "target"), "target") as target,
-    ):
-        yield DbPair(source, target)
-        target.execute("SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin")
-        source.execute(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()"
-        )
+    with pair_of(servers, 15, 18) as pair:
+        yield pair
 
 
 def read_at(workdir: Path) -> set[str]:

@@ -24,8 +24,8 @@ from pgcopydb.runtime.workdir import WorkDir
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
-from tests.following import is_halted, uris
-from tests.integration.test_follow import current, drop_progress
+from tests.following import drop_progress, is_halted, uris
+from tests.integration.test_follow import current
 from tests.wait import wait_until
 
 

@@ -12,8 +12,8 @@ import pytest
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
-from tests.following import is_applied, uris
-from tests.integration.test_follow import drop_progress, end_here, sequences
+from tests.following import drop_progress, is_applied, uris
+from tests.integration.test_follow import end_here, sequences
 from tests.wait import wait_until
 
 SCHEMA = """

@@ -17,9 +17,9 @@ from pgcopydb.daemon.waited import telling_what_is_waited_for, waited_for
 from tests.fix_command import Command
 from tests.fix_servers import Database, DbPair, Servers, fresh_database
 from tests.fix_wal2json import require_wal2json
-from tests.following import uris
+from tests.following import drop_progress, uris
 from tests.integration.test_bad_input import assert_one_clear_line
-from tests.integration.test_follow import drop_progress, nothing_left
+from tests.integration.test_follow import nothing_left
 from tests.wait import wait_until
 
 ONLY_PGOUTPUT = {"options": "-c output_plugin_libraries=pgoutput"}

@@ -14,8 +14,8 @@ import pytest
 
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers, fresh_database
-from tests.following import end_ahead, go_beyond, is_applied, is_halted, processes_of, sentinel_row, uris
-from tests.integration.test_follow import current, drop_progress, end_here
+from tests.following import drop_progress, end_ahead, go_beyond, is_applied, is_halted, processes_of, sentinel_row, uris
+from tests.integration.test_follow import current, end_here
 from tests.wait import wait_until
 
 ROWS = "INSERT INTO t SELECT i, repeat('x', 200) FROM generate_series({}, {}) i"

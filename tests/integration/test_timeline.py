@@ -16,8 +16,7 @@ from pgcopydb.runtime.errors import CorruptState
 from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import Database, DbPair, Servers, fresh_database
-from tests.following import uris
-from tests.integration.test_follow import drop_progress
+from tests.following import drop_progress, uris
 from tests.wait import wait_until
 
 HISTORY = "1\t0/3000060\tno recovery target specified\n\n# a comment\n2\t1A/BC0\tbefore 2026-01-01 00:00:00+00\n"
