@@ -9,6 +9,8 @@ export PGCOPYDB_OUTPUT_PLUGIN=pgoutput PGCOPYDB_WAL2JSON_NUMERIC_AS_STRING=n PGC
 export PGCOPYDB_HOST=localhost PGCOPYDB_PORT=5442
 export PGCOPYDB_LOG_JSON=on PGCOPYDB_LOG_FILENAME=$D/log PGCOPYDB_LOG_JSON_FILE=no PGCOPYDB_LOG_TIME_FORMAT=%H
 export PGCONNECT_TIMEOUT=20
+# Of no effect.
+export PGCOPYDB_DEBUG=1 PGCOPYDB_DEBUG_BIN_PATH=/nonexistent PGCOPYDB_LOG_SEMAPHORE=1
 
 pgcopydb snapshot --dir "$D/holder" >"$D/id" &
 until [ -s "$D/id" ]; do sleep 0.1; done

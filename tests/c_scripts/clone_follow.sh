@@ -1,5 +1,6 @@
 # A migration as one command; its end is raised afterwards, and it is continued.
 export PGCOPYDB_SOURCE_PGURI=$SOURCE PGCOPYDB_TARGET_PGURI=$TARGET
+export XDG_DATA_HOME=/nonexistent
 applied() { test "$(pgcopydb -q stream sentinel get --apply --dir "$D" 2>/dev/null)" = enabled; }
 
 pgcopydb clone --follow --dir "$D" --plugin pgoutput --slot-name c_follow --origin c_follow -t \

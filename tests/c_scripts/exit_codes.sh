@@ -28,6 +28,10 @@ for help in help --help -h "clone --help" "copy -h" "help copy db" "list help" -
     empty "$D.err"
     test -s "$D.out"
 done
+for gone in copy-db "create snapshot" "create slot" "create origin"; do
+    expect 1 pgcopydb $gone
+    empty "$D.out"
+done
 expect 1 pgcopydb clone --no-such-option
 expect 1 pgcopydb clone --target "$TARGET"
 expect 1 pgcopydb clone -S "$SOURCE" -T "$TARGET" -D "$D" -p nonsense
