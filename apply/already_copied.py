@@ -11,14 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from pgcopydb.apply.sql_lines import IDENT, table_of
 from pgcopydb.apply.statements import table_sql
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import Name
 
-_IDENT: Final = rb'(?:U&)?"(?:[^"]|"")*"'
-_TABLE: Final = rb"(" + _IDENT + rb"\." + _IDENT + rb")"
-_ROWS: Final = re.compile(rb"(?:INSERT INTO|UPDATE|(?:WITH gone AS \()?DELETE FROM) (?:ONLY )?" + _TABLE)
-_TRUNCATED: Final = re.compile(rb"(?:ONLY )?" + _TABLE)
+_TRUNCATED: Final = re.compile(rb"(?:ONLY )?(" + IDENT + rb"\." + IDENT + rb")")
 _TRUNCATE: Final = b"TRUNCATE "
 
 
@@ -45,8 +43,8 @@ class AlreadyCopied:
                 if remains:
                     yield remains
                 continue
-            rows = _ROWS.match(line)
-            if rows is None or not self._has(rows[1], commit):
+            table = table_of(line)
+            if table is None or not self._has(table, commit):
                 yield line
 
     def _has(self, table: bytes, commit: Lsn) -> bool:

@@ -19,7 +19,7 @@ import orjson
 from pgcopydb.apply.already_copied import AlreadyCopied
 from pgcopydb.apply.conflicts import ConflictFile
 from pgcopydb.apply.prune import check_not_behind, prune
-from pgcopydb.apply.replay import Counts, OnConflict, Replay
+from pgcopydb.apply.replay import ApplyMode, Counts, OnConflict, Replay
 from pgcopydb.apply.sql_reader import SqlReader
 from pgcopydb.daemon.control import REPORT_SECONDS, Reports, check_reached
 from pgcopydb.daemon.heartbeat import BEAT_SECONDS, Heartbeat, Phase, heartbeat_of, told_how_it_ends
@@ -58,6 +58,7 @@ class Stage:
     stream: Stream
     stop: Stop
     on_conflict: OnConflict = OnConflict.ERROR
+    mode: ApplyMode = ApplyMode.SERIAL
     keep_files: bool = False
     reached: bool = False
     endpos: Lsn = field(default_factory=Lsn)
@@ -87,7 +88,7 @@ class Stage:
                 self.stop.on_fast_stop(lambda: hang_up(connection)),
             ):
                 progress = Progress(self.stream.origin, self.stream.tracking)
-                replay = Replay(connection, progress, reader, self.on_conflict, self.counts, copied)
+                replay = Replay(connection, progress, reader, self.on_conflict, self.mode, self.counts, copied)
                 replay.keep_conflicts = ConflictFile(self.workdir.conflicts).add
                 liveness = Liveness(self.target, backend_pid(connection))
                 replay.beat = beat = self._beat_of(replay, liveness)

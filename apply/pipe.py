@@ -20,7 +20,7 @@ from typing import IO, Final
 from pgcopydb.apply.catalog import Catalogs
 from pgcopydb.apply.decode import decoder_of, read_line
 from pgcopydb.apply.known_rows import messages_of
-from pgcopydb.apply.replay import Counts, OnConflict, Replay
+from pgcopydb.apply.replay import ApplyMode, Counts, OnConflict, Replay
 from pgcopydb.apply.sql_lines import Mark, MarkLine, misplaced, read_mark
 from pgcopydb.apply.sql_reader import Position, Transaction
 from pgcopydb.apply.transform import Transformer, describe
@@ -163,11 +163,17 @@ class PipeReader:
 
 
 def apply_pipe(
-    connection: Connection, progress: Progress, descriptor: int, on_conflict: OnConflict, stop: Stop, endpos: Lsn
+    connection: Connection,
+    progress: Progress,
+    descriptor: int,
+    on_conflict: OnConflict,
+    mode: ApplyMode,
+    stop: Stop,
+    endpos: Lsn,
 ) -> Counts:
     """Apply what comes until the input ends, the end position or a stop."""
     reader = PipeReader(descriptor, go_on=lambda: not stop.mode)
-    replay = Replay(connection, progress, reader, on_conflict)
+    replay = Replay(connection, progress, reader, on_conflict, mode)
     replay.begin()
     logger.info("Applying changes from %s on", replay.position)
     with stop.on_fast_stop(lambda: hang_up(connection)):

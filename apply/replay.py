@@ -2,8 +2,9 @@
 
 Reads transactions through a ``Reader``; writes the target. Transactions that are waiting are joined into one of the
 target, which commits together with the position of the last of them; if anything in it is refused they are done again
-one by one, and what is refused then is the true error. What is true of ``durable``: the target has everything that was
-committed up to there, on its disk. The target passes through a subset of the source's states, never through any other.
+one by one, and what is refused then is the true error. Changes that are joined may be reduced to what they come to
+(``net_effect``). What is true of ``durable``: the target has everything that was committed up to there, on its disk.
+The target passes through a subset of the source's states, never through any other.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from psycopg import pq
 
 from pgcopydb.apply.already_copied import AlreadyCopied
 from pgcopydb.apply.execute import Conflict, Executor, StatementFailed
+from pgcopydb.apply.net_effect import NetEffect, reduced
 from pgcopydb.apply.sql_reader import Position, Transaction
+from pgcopydb.apply.statements import table_sql
 from pgcopydb.daemon.progress import Progress
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.lsn import Lsn
+from pgcopydb.postgres.names import Name
 from pgcopydb.runtime.errors import CorruptState, Kind, TargetError
 from pgcopydb.runtime.failpoint import failpoint
 
@@ -34,6 +38,13 @@ GROUP_BYTES: Final = 1 << 20
 GROUP_TRANSACTIONS: Final = 1000
 _KEPT_CONFLICTS: Final = 1000
 """Of one transaction, which may have any number of them."""
+_WORTH_REDUCING_BYTES: Final = 1 << 14
+_LONGEST_PAUSE: Final = 64
+"""Groups that are not reduced after reducing failed again and again."""
+_BY_KEY: Final = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
+"""Off, rows are found by their key, whatever the statistics say of a table that is being filled."""
+_JIT_SINCE: Final = 110000
+"""What is off counts as very expensive, and what is expensive is compiled."""
 
 
 class OnConflict(StrEnum):
@@ -41,6 +52,17 @@ class OnConflict(StrEnum):
 
     ERROR = "error"
     WARN = "warn"
+
+
+class ApplyMode(StrEnum):
+    """How transactions that are waiting are joined into one of the target."""
+
+    AUTO = "auto"
+    """Reduced to what they come to when there are several of them, or a large one."""
+    GROUPED = "grouped"
+    """Always reduced."""
+    SERIAL = "serial"
+    """Each change as it was made on the source."""
 
 
 class ConflictError(TargetError):
@@ -77,6 +99,7 @@ class Replay:
     progress: Progress
     reader: Reader
     on_conflict: OnConflict
+    mode: ApplyMode = ApplyMode.SERIAL
     counts: Counts = field(default_factory=Counts)
     copied: AlreadyCopied = field(default_factory=lambda: AlreadyCopied({}))
     keep_conflicts: Callable[[Transaction, Sequence[Conflict]], None] = lambda _transaction, _conflicts: None
@@ -87,6 +110,11 @@ class Replay:
     beat: Callable[[str], None] = lambda _: None
     """Called at least every few seconds while something is waited for, with what that is."""
     _opening: str = "BEGIN"
+    _by_key: str = ""
+    _net: NetEffect | None = None
+    """None where nothing may be reduced."""
+    _reductions_failed: int = 0
+    _groups_to_leave: int = 0
     _held: Transaction | Position | None = None
     _damage: CorruptState | None = None
 
@@ -99,6 +127,10 @@ class Replay:
         if role != ("replica",):
             # One statement of the source comes as one for each row, between which these may not hold.
             self._opening = "BEGIN; SET CONSTRAINTS ALL DEFERRED"
+        elif self.mode is not ApplyMode.SERIAL:
+            self._net = NetEffect(tables_that_look_on(self.connection))
+            off = (*_BY_KEY, "jit") if self.connection.info.server_version >= _JIT_SINCE else _BY_KEY
+            self._by_key = "".join(f"; SET LOCAL {setting} = off" for setting in off)
         self.reader.go_to(self.position)
 
     def step(self, endpos: Lsn) -> bool:
@@ -108,7 +140,7 @@ class Replay:
             return False
         group = self._gather(endpos)
         if group:
-            self._apply(group)
+            self._apply(group, self._net_for(group))
         if endpos and self.position >= endpos:
             self.reached = True
         return bool(group)
@@ -171,28 +203,48 @@ class Replay:
             self._damage = error
             return None
 
-    def _apply(self, group: Sequence[Transaction]) -> None:
+    def _apply(self, group: Sequence[Transaction], net: NetEffect | None) -> None:
         try:
-            self._run(group)
+            self._run(group, net)
         except (StatementFailed, ConflictError) as error:
             if error.kind is Kind.RETRY:
                 raise
             with server_errors(Side.TARGET, "rolling back"):
                 self.connection.rollback()
-            if len(group) == 1:
+            if len(group) == 1 and net is None:
                 if isinstance(error, StatementFailed):
                     error.message = f"transaction {group[0].xid} at {group[0].commit}: {error.message}"
                 raise
             logger.debug("one by one, because of: %s", error)
+            if net is not None:
+                self._net = NetEffect(net.apart)
+                self._reductions_failed += 1
+                self._groups_to_leave = min(1 << self._reductions_failed, _LONGEST_PAUSE)
             for transaction in group:
-                self._apply([transaction])
+                self._apply([transaction], None)
+        else:
+            if net is not None:
+                self._reductions_failed = 0
 
-    def _run(self, group: Sequence[Transaction]) -> None:
+    def _net_for(self, group: Sequence[Transaction]) -> NetEffect | None:
+        """Where to reduce these; None when they are better left as they are."""
+        if self._net is None:
+            return None
+        if self._groups_to_leave:
+            self._groups_to_leave -= 1
+            return None
+        is_worth_it = len(group) > 1 or group[0].size > _WORTH_REDUCING_BYTES
+        return self._net if is_worth_it or self.mode is ApplyMode.GROUPED else None
+
+    def _run(self, group: Sequence[Transaction], net: NetEffect | None) -> None:
         last = group[-1]
         kept: list[Conflict] = []
-        executor = Executor(self.connection, lambda conflict: self._differs(conflict, group, kept), self.beat)
-        executor.command(self._opening)
-        executor.run(chain.from_iterable(self.copied.left(self.reader.statements(each), each.commit) for each in group))
+        is_joined = len(group) > 1 or net is not None
+        executor = Executor(self.connection, lambda conflict: self._differs(conflict, last, kept, is_joined), self.beat)
+        executor.command(self._opening if net is None else f"{self._opening}{self._by_key}")
+        lines = chain.from_iterable(self.copied.left(self.reader.statements(each), each.commit) for each in group)
+        changes = net.changes if net is not None else 0
+        executor.run(lines if net is None else reduced(lines, net))
         if kept:
             self._report(last, kept, executor.conflicts - len(kept))
         failpoint("replay.before_commit")
@@ -201,13 +253,16 @@ class Replay:
         self.position = last.commit
         self.committed = last.timestamp
         self.counts.transactions += len(group)
-        self.counts.rows += executor.rows
         self.counts.conflicts += executor.conflicts
+        if net is None:
+            self.counts.rows += executor.rows
+        else:
+            self.counts.rows += net.changes - changes
+            logger.debug("%d transactions, %d changes as %d", len(group), net.changes - changes, executor.rows)
 
-    def _differs(self, conflict: Conflict, group: Sequence[Transaction], kept: list[Conflict]) -> None:
-        """What is behind a conflict is not even sent, unless it is accepted."""
-        last = group[-1]
-        if self.on_conflict is OnConflict.ERROR or len(group) > 1:
+    def _differs(self, conflict: Conflict, last: Transaction, kept: list[Conflict], is_joined: bool) -> None:
+        """What is behind a conflict is not even sent, unless it is accepted: of one transaction as it was."""
+        if self.on_conflict is OnConflict.ERROR or is_joined:
             raise ConflictError(
                 f"transaction {last.xid} at {last.commit}: {conflict}",
                 hint="The target's row is not what the source's history makes of it: was it written to by others? Mend "
@@ -222,3 +277,17 @@ class Replay:
         if more:
             logger.warning("%d more conflicts in transaction %s at %s", more, transaction.xid, transaction.commit)
         self.keep_conflicts(transaction, conflicts)
+
+
+def tables_that_look_on(connection: Connection) -> frozenset[bytes]:
+    """Those whose triggers or rules fire in a session of a replica too, and may look at any other table.
+
+    https://www.postgresql.org/docs/current/sql-altertable.html (``ENABLE REPLICA`` and ``ENABLE ALWAYS``).
+    """
+    with server_errors(Side.TARGET, "looking for triggers that fire always"):
+        rows = connection.execute(
+            "SELECT nspname, relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace"
+            " WHERE c.oid IN (SELECT tgrelid FROM pg_catalog.pg_trigger WHERE tgenabled IN ('A', 'R')"
+            " UNION ALL SELECT ev_class FROM pg_catalog.pg_rewrite WHERE ev_enabled IN ('A', 'R'))"
+        ).fetchall()
+    return frozenset(table_sql(Name(schema, name)).encode() for schema, name in rows)

@@ -15,6 +15,7 @@ carries that number as a comment at its end, or ``*`` where any number is right.
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -58,6 +59,11 @@ BOUNDARIES: Final = frozenset({Mark.COMMIT, Mark.ROLLBACK, Mark.KEEPALIVE, Mark.
 """Exactly one of these is written for each such line of a change file."""
 
 _FIRST_BYTES: Final = {mark.value[0] for mark in Mark}
+IDENT: Final = rb'(?:U&)?"(?:[^"]|"")*"'
+"""A quoted identifier, as a regular expression."""
+_ROWS: Final = re.compile(
+    rb"(?:INSERT INTO|UPDATE|(?:WITH gone AS \()?DELETE FROM) (?:ONLY )?(" + IDENT + rb"\." + IDENT + rb")"
+)
 _STATEMENTS: Final = (b"INSERT ", b"UPDATE ", b"DELETE ", b"WITH ", b"TRUNCATE ", b"REFRESH ")
 
 
@@ -105,6 +111,12 @@ def expected_rows(line: bytes) -> int:
     digits = line[comment + 5 :].rstrip()
     # A value cannot look like this: a line ends behind its statement, and in a value a quote follows.
     return int(digits) if comment >= 0 and digits.isdigit() else 1
+
+
+def table_of(line: bytes) -> bytes | None:
+    """The one whose rows a line changes, as it is written there; None for a line that names several, or a view."""
+    found = _ROWS.match(line)
+    return None if found is None else found[1]
 
 
 def _unreadable(line: bytes) -> CorruptState:

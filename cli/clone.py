@@ -11,7 +11,7 @@ from dataclasses import replace
 import click
 import typer
 
-from pgcopydb.apply.replay import OnConflict
+from pgcopydb.apply.replay import ApplyMode, OnConflict
 from pgcopydb.bootstrap.all_databases import clone_databases
 from pgcopydb.bootstrap.all_reports import summary_of_all
 from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, FollowOptions, ForeignKeys
@@ -86,6 +86,7 @@ def clone(
     origin: o.OriginName = DEFAULT_NAME,
     endpos: o.Endpos = None,
     on_conflict: o.OnConflictOption = OnConflict.ERROR,
+    apply_mode: o.ApplyModeOption = ApplyMode.SERIAL,
     keep_files: o.KeepFiles = False,
     max_disk: o.MaxDisk = 0,
     min_free: o.MinFree = None,
@@ -119,6 +120,7 @@ def clone(
             flags=o.log_flags(verbose, notice, debug, trace, quiet),
             stage_flags=flags_of_stages(
                 on_conflict=on_conflict,
+                apply_mode=apply_mode,
                 keep_files=keep_files,
                 replay_no_op_updates=replay_no_op_updates,
                 max_disk=max_disk,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pgcopydb.apply.replay import OnConflict
+from pgcopydb.apply.replay import ApplyMode, OnConflict
 from pgcopydb.cli import options as o
 from pgcopydb.cli import stages
 from pgcopydb.cli.known import known_stream
@@ -18,6 +18,7 @@ def follow(
     directory: o.Directory = None,
     endpos: o.Endpos = None,
     on_conflict: o.OnConflictOption = OnConflict.ERROR,
+    apply_mode: o.ApplyModeOption = ApplyMode.SERIAL,
     keep_files: o.KeepFiles = False,
     max_disk: o.MaxDisk = 0,
     min_free: o.MinFree = None,
@@ -47,6 +48,7 @@ def follow(
             flags=o.log_flags(verbose, notice, debug, trace, quiet),
             stage_flags=stages.flags_of_stages(
                 on_conflict=on_conflict,
+                apply_mode=apply_mode,
                 keep_files=keep_files,
                 replay_no_op_updates=replay_no_op_updates,
                 max_disk=max_disk,

@@ -12,7 +12,7 @@ from typing import Annotated, Optional
 import click
 import typer
 
-from pgcopydb.apply.replay import OnConflict
+from pgcopydb.apply.replay import ApplyMode, OnConflict
 from pgcopydb.bootstrap.options import CopyFormat, ForeignKeys
 from pgcopydb.bootstrap.pins import parse_requirements
 from pgcopydb.cli.accepted import SAID
@@ -564,6 +564,16 @@ OnConflictOption = Annotated[
         "--on-conflict",
         envvar="PGCOPYDB_ON_CONFLICT",
         help="When a change finds no row on the target, or several: stop, or say so and go on.",
+        rich_help_panel=_STREAM,
+    ),
+]
+ApplyModeOption = Annotated[
+    ApplyMode,
+    typer.Option(
+        "--apply-mode",
+        envvar="PGCOPYDB_APPLY_MODE",
+        help="Whether changes that wait are reduced to what they come to before they are applied: when there are many, "
+        "always, or never.",
         rich_help_panel=_STREAM,
     ),
 ]

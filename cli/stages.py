@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 import orjson
 
 from pgcopydb.apply.conflicts import ConflictFile
-from pgcopydb.apply.replay import OnConflict
+from pgcopydb.apply.replay import ApplyMode, OnConflict
 from pgcopydb.apply.transform_stage import resume_at
 from pgcopydb.bootstrap.after_follow import (
     check_tables,
@@ -134,6 +134,7 @@ class Following:
 def flags_of_stages(
     *,
     on_conflict: OnConflict = OnConflict.ERROR,
+    apply_mode: ApplyMode = ApplyMode.SERIAL,
     keep_files: bool = False,
     replay_no_op_updates: bool = False,
     max_disk: int = 0,
@@ -144,7 +145,7 @@ def flags_of_stages(
     return {
         "receive": [*receive, *([] if min_free is None else ["--min-free", str(min_free)])],
         "transform": ["--replay-no-op-updates"] if replay_no_op_updates else [],
-        "apply": ["--on-conflict", on_conflict, *(["--keep-files"] if keep_files else [])],
+        "apply": ["--on-conflict", on_conflict, "--apply-mode", apply_mode, *(["--keep-files"] if keep_files else [])],
     }
 
 

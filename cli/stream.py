@@ -19,7 +19,7 @@ from pgcopydb.apply.pipe import apply_pipe, print_statements, transform_pipe
 from pgcopydb.apply.prune import LOCK as PRUNE
 from pgcopydb.apply.prune import prunable
 from pgcopydb.apply.prune import prune as remove_durable
-from pgcopydb.apply.replay import OnConflict
+from pgcopydb.apply.replay import ApplyMode, OnConflict
 from pgcopydb.cli import options as o
 from pgcopydb.cli import sentinel, stages
 from pgcopydb.cli.contradictions import check_plugin
@@ -254,6 +254,7 @@ def apply(
     directory: o.Directory = None,
     endpos: o.Endpos = None,
     on_conflict: o.OnConflictOption = OnConflict.ERROR,
+    apply_mode: o.ApplyModeOption = ApplyMode.SERIAL,
     keep_files: o.KeepFiles = False,
     from_stdin: o.FromStdin = False,
     verbose: o.Verbose = 0,
@@ -283,14 +284,14 @@ def apply(
             _opened(sql_file, "rb") as lines,
         ):
             progress = Progress(stream.origin, stream.tracking)
-            apply_pipe(connection, progress, lines.fileno(), on_conflict, stop, endpos or Lsn())
+            apply_pipe(connection, progress, lines.fileno(), on_conflict, apply_mode, stop, endpos or Lsn())
         return
     source_end = _endpoint(Side.SOURCE, source, workdir)
     with stop_on_signals() as stop:
         sentinel_here = sentinel_of(stream, source_end, target_end)
         if endpos is not None:
             sentinel_here.set_endpos(endpos)
-        stage = apply_stage.Stage(target_end, sentinel_here, workdir, stream, stop, on_conflict, keep_files)
+        stage = apply_stage.Stage(target_end, sentinel_here, workdir, stream, stop, on_conflict, apply_mode, keep_files)
         apply_stage.run_apply(stage)
 
 
@@ -356,6 +357,7 @@ def catchup(
     directory: o.Directory = None,
     endpos: o.Endpos = None,
     on_conflict: o.OnConflictOption = OnConflict.ERROR,
+    apply_mode: o.ApplyModeOption = ApplyMode.SERIAL,
     keep_files: o.KeepFiles = False,
     replay_no_op_updates: o.ReplayNoOp = False,
     verbose: o.Verbose = 0,
@@ -368,7 +370,7 @@ def catchup(
     o.begin_logging(verbose, notice, debug, trace, quiet)
     flags = o.log_flags(verbose, notice, debug, trace, quiet)
     more = stages.flags_of_stages(
-        on_conflict=on_conflict, keep_files=keep_files, replay_no_op_updates=replay_no_op_updates
+        on_conflict=on_conflict, apply_mode=apply_mode, keep_files=keep_files, replay_no_op_updates=replay_no_op_updates
     )
     _run(source, target, directory, endpos, stages.TRANSFORM_AND_APPLY, flags, more)
 
@@ -380,6 +382,7 @@ def replay(
     directory: o.Directory = None,
     endpos: o.Endpos = None,
     on_conflict: o.OnConflictOption = OnConflict.ERROR,
+    apply_mode: o.ApplyModeOption = ApplyMode.SERIAL,
     keep_files: o.KeepFiles = False,
     max_disk: o.MaxDisk = 0,
     min_free: o.MinFree = None,
@@ -395,6 +398,7 @@ def replay(
     flags = o.log_flags(verbose, notice, debug, trace, quiet)
     more = stages.flags_of_stages(
         on_conflict=on_conflict,
+        apply_mode=apply_mode,
         keep_files=keep_files,
         replay_no_op_updates=replay_no_op_updates,
         max_disk=max_disk,

@@ -27,6 +27,9 @@ from tests.workload import SCHEMA, Workload
 OURS = "application_name LIKE 'pgcopydb%' AND (datname IS NULL OR datname = current_database())"
 """Our sessions of one database; a walsender has its database too."""
 
+APPLY_MODE = "PGCOPYDB_TEST_APPLY_MODE"
+"""A variable: how the program applies changes in the tests."""
+
 _AHEAD = 1_000_000
 """Bytes of WAL."""
 
@@ -34,6 +37,8 @@ _AHEAD = 1_000_000
 def uris(pair: DbPair, failpoints: str = "") -> dict[str, str]:
     """The environment of a program that copies the one to the other."""
     found = {"PGCOPYDB_SOURCE_PGURI": pair.source.dsn, "PGCOPYDB_TARGET_PGURI": pair.target.dsn}
+    if APPLY_MODE in os.environ:
+        found["PGCOPYDB_APPLY_MODE"] = os.environ[APPLY_MODE]
     return found | ({"PGCOPYDB_FAILPOINTS": failpoints} if failpoints else {})
 
 
