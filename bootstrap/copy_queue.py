@@ -8,7 +8,7 @@ before the first of them. When the last part of a table is in, the table is mark
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -39,8 +39,9 @@ from pgcopydb.runtime.stop import Stop
 logger = logging.getLogger(__name__)
 
 _WORTH_BINARY: Final = 1 << 20
-_MAY_READ_OTHERS: Final = frozenset({"23514", "P0001"})
-"""``check_violation`` and ``raise_exception``: what a constraint says whose function reads another table."""
+_MAY_READ_OTHERS: Final = frozenset({"23514", "P0001", "23503"})
+"""``check_violation`` and ``raise_exception``: what a constraint says whose function reads another table; and
+``foreign_key_violation``, where the role may not be free of foreign keys."""
 
 
 class _Emptied(Enum):
@@ -85,14 +86,15 @@ def start_copy(
     stop: Stop,
 ) -> WorkerPool[CopySession, CopyJob]:
     """Queue all that is not done and start the workers; the caller drains the pool."""
-    emptied = _prepare_target(store, target, snapshot, this.routes, stop)
-    schema_was_there = Step.PRE_DATA not in options.steps
+    others = _prepare_target(store, target, snapshot, this.routes, stop)
+    # Made by somebody else, or by an earlier run whose last marks a loss of power has taken.
+    constraints_may_stand = Step.PRE_DATA not in options.steps or bool(others)
 
     def open_session(role: str) -> CopySession:
         with ExitStack() as opened:
             target_connection = opened.enter_context(closing(target.connect_patiently(role, stop)))
             with server_errors(Side.TARGET, "setting up the connection"):
-                if schema_was_there:
+                if constraints_may_stand:
                     _without_triggers(target_connection)
                 life = server_life(target_connection)
             source_connection = opened.enter_context(closing(source.connect_patiently(role, stop)))
@@ -133,7 +135,8 @@ def start_copy(
         if mark_copied(store, row["oid"]):
             on_copied(row["oid"])
     for row in _unfinished(store, this.again):
-        job = _job(store, row, options.copy_format, emptied, this.routes.by_oid.get(row["oid"]))
+        how = others.get(row["oid"], _Emptied.BY_TRUNCATE)
+        job = _job(store, row, options.copy_format, how, this.routes.by_oid.get(row["oid"]))
         pool.submit(job, cost=job.bytes_estimate)
     return pool
 
@@ -153,7 +156,7 @@ def _job(
     store: CatalogStore,
     row: Row,
     copy_format: CopyFormat,
-    emptied: Callable[[int], _Emptied],
+    how: _Emptied,
     route: Route | None,
 ) -> CopyJob:
     name = Name(row["schema"], row["name"])
@@ -164,7 +167,6 @@ def _job(
         into = route.into
     whole = row["parts"] == 1 and (into == name if route is None else not route.shared)
     partitioned = route is not None and route.partitioned
-    how = emptied(row["oid"])
     return CopyJob(
         oid=row["oid"],
         name=name,
@@ -210,24 +212,29 @@ def _binary_safe(store: CatalogStore, row: Row) -> bool:
 
 def _prepare_target(
     store: CatalogStore, target: Endpoint, snapshot: ReadUnder, routes: Routes, stop: Stop
-) -> Callable[[int], _Emptied]:
-    """Settle what an interrupted run left of what is filled bit by bit; tells how tables are emptied."""
+) -> Mapping[int, _Emptied]:
+    """Settle what an interrupted run left of what is filled bit by bit; the tables that are not emptied by TRUNCATE."""
     with target.connect_patiently("prepare", stop) as connection:
         with server_errors(Side.TARGET, "asking which tables may be emptied"):
             others = _not_truncatable(connection, store, routes)
+            keys_act = bool(others) and not _without_triggers(connection)
         for row in store.rows(
             "SELECT oid, schema, name FROM copied_table WHERE copied IS NULL AND oid NOT IN"
             " (SELECT table_oid FROM copy_part WHERE parts > 1 OR state = 'running')"
         ):
+            name = Name(row["schema"], row["name"])
+            if keys_act and others.get(row["oid"]) is _Emptied.BY_DELETE:
+                _refuse_to_cascade(connection, routes.emptied_with(row["oid"], name))
             if others.get(row["oid"]) is _Emptied.NOT and row["oid"] not in routes.by_oid:
-                name = Name(row["schema"], row["name"])
                 _refuse_rows(connection, name, "because the role may neither TRUNCATE it nor DELETE from it")
         # First those that may be refused: nothing is emptied then.
         for unit in sorted(_filled_bit_by_bit(store, routes), key=lambda unit: unit.whole):
             with server_errors(Side.TARGET, f"preparing table {unit.name} for its parts"):
                 if _must_begin_again(connection, store, unit.tables, snapshot, stop):
+                    if keys_act:
+                        _refuse_to_cascade(connection, unit.name)
                     _begin_again(connection, store, unit, may_truncate=others.keys().isdisjoint(unit.tables))
-    return lambda oid: others.get(oid, _Emptied.BY_TRUNCATE)
+    return others
 
 
 def _filled_bit_by_bit(store: CatalogStore, routes: Routes) -> Iterator[Unit]:
@@ -254,13 +261,31 @@ def _not_truncatable(connection: Connection, store: CatalogStore, routes: Routes
     return {emptied[number - 1][0]: _Emptied.BY_DELETE if may else _Emptied.NOT for number, may in found}
 
 
-def _without_triggers(target: Connection) -> None:
-    """The schema stands already: its triggers and foreign keys say nothing about rows that are copied."""
+def _without_triggers(target: Connection) -> bool:
+    """The schema stands already: its triggers and foreign keys say nothing about rows that are copied.
+
+    False where the role may not have that.
+    """
     try:
         target.execute("SET session_replication_role = 'replica'")
     except psycopg.errors.InsufficientPrivilege as exc:
         logger.warning(
             "Triggers and foreign keys of the target act on the rows that are copied: %s", exc.diag.message_primary
+        )
+        return False
+    return True
+
+
+def _refuse_to_cascade(connection: Connection, name: Name) -> None:
+    """Rows of other tables, that may be copied already, are not lost for those that a table had before."""
+    with server_errors(Side.TARGET, f"looking for foreign keys at table {name}"):
+        found = connection.execute(query("cascading_references"), (name.sql,)).fetchone()
+    if found is not None:
+        _refuse_rows(
+            connection,
+            name,
+            f"because foreign key {found[0]} would then delete or change rows of table {found[1]}, and the role may"
+            " not set session_replication_role",
         )
 
 

@@ -394,6 +394,8 @@ def _finish(clone: Clone) -> None:
 
 def _restore_post_data(clone: Clone) -> None:
     """Foreign keys hold between tables that show one moment."""
+    # A table whose mark is lost would be emptied again, and foreign keys may take rows of others with its own.
+    clone.store.make_durable()
     later = tables_read_later(clone.store)
     beside = clone.changes if later and not clone.store.step_done("post_data") else None
     slots = clone.budget.restore

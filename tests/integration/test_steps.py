@@ -190,3 +190,35 @@ def test_rows_that_the_role_may_not_remove(steps: Steps, pair: DbPair, tmp_path:
         assert pair.target.fetch("SELECT * FROM public.stays ORDER BY 1") == [(1,), (2,)]
     finally:
         pair.target.execute("DROP OWNED BY filler; DROP ROLE filler")
+
+
+def test_rows_are_not_deleted_through_foreign_keys(steps: Steps, pair: DbPair, tmp_path: Path) -> None:
+    """By a role that cannot switch them off: refused where rows of others would go too, else in their order."""
+    rules = tmp_path / "filters.ini"
+    rules.write_text("[include-only-table]\npublic.parent\npublic.child\n")
+    tables = (
+        "CREATE TABLE public.parent (id int PRIMARY KEY);"
+        "CREATE TABLE public.child (id int PRIMARY KEY, p int REFERENCES public.parent ON DELETE CASCADE, t text);"
+    )
+    pair.source.execute(
+        f"{tables} INSERT INTO public.parent VALUES (1), (2);"
+        "INSERT INTO public.child SELECT i, 1 + i % 2, repeat('x', 500) FROM generate_series(1, 500) i"
+    )
+    pair.target.execute(
+        f"{tables} INSERT INTO public.parent VALUES (1), (2), (3); INSERT INTO public.child VALUES (1, 3, 'old');"
+        "CREATE ROLE filler LOGIN; ALTER TABLE public.parent OWNER TO filler; ALTER TABLE public.child OWNER TO filler"
+    )
+    try:
+        steps.env["PGCOPYDB_TARGET_PGURI"] = pair.target.dsn.replace("//postgres@", "//filler@")
+        copy = ("copy", "table-data", "--filters", str(rules), "--table-jobs", "1")
+        refused = steps(*copy, check=False)
+        assert refused.returncode == 7, refused.stderr
+        assert "foreign key child_p_fkey would then delete or change rows of table public.child" in refused.stderr
+        assert pair.target.fetch("SELECT count(*) FROM public.parent") == [(3,)]
+        assert pair.target.fetch("SELECT * FROM public.child") == [(1, 3, "old")]
+        pair.target.execute("DELETE FROM public.parent")
+        steps(*copy, "--not-consistent")
+        assert pair.target.fetch("SELECT count(*), count(DISTINCT p) FROM public.child") == [(500, 2)]
+        assert pair.target.fetch("SELECT * FROM public.parent ORDER BY 1") == [(1,), (2,)]
+    finally:
+        pair.target.execute("DROP OWNED BY filler; DROP ROLE filler")
