@@ -9,11 +9,13 @@ objects become what they are on the source now. Can be run again at any time.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Final
 
 from pgcopydb.bootstrap.changed_large_objects import copy_changed
+from pgcopydb.bootstrap.filtering import CLASS, left_out_addresses
 from pgcopydb.bootstrap.large_objects import AttributeRefused, made
 from pgcopydb.bootstrap.matviews import mark_refreshed, refresh_matviews
 from pgcopydb.bootstrap.options import Jobs, RestoreOptions
@@ -27,6 +29,7 @@ from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import Name
+from pgcopydb.postgres.selection import load_selection
 from pgcopydb.runtime.errors import PartialFailure, PgcopydbError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.stop import Stop
@@ -99,7 +102,8 @@ def finish_sequences(source: Endpoint, target: Endpoint, workdir: WorkDir, stop:
         reader = stack.enter_context(source.connect_patiently("sequences", stop))
         writer = stack.enter_context(target.connect_patiently("sequences", stop))
         before = values_set(store) if store is not None else {}
-        done = [*copy_sequences(reader, writer, _on_both(reader, writer), stop, before)]
+        names = _on_both(reader, writer, load_selection(workdir).schemas, _left_out(store))
+        done = [*copy_sequences(reader, writer, names, stop, before)]
         if store is not None:
             remember_set(store, done)
     logger.info("Set %d sequences to their current values on the source", len(done))
@@ -202,9 +206,18 @@ def _warn_of_unfollowed(count: int) -> None:
     )
 
 
-def _on_both(reader: Connection, writer: Connection) -> list[Name]:
+def _left_out(store: CatalogStore | None) -> set[int]:
+    """Relations that filters left out of the copy."""
+    if store is None:
+        return set()
+    return {oid for catalog, oid in left_out_addresses(store) if catalog == CLASS}
+
+
+def _on_both(reader: Connection, writer: Connection, schemas: Collection[str], left_out: set[int]) -> list[Name]:
+    """Sequences; one that filters left out is somebody else's where there is one of its name."""
     with server_errors(Side.SOURCE, "reading which sequences there are"):
-        names = [Name(row[1], row[2]) for row in reader.execute(query("sequences")).fetchall()]
+        rows = reader.execute(query("sequences")).fetchall()
+    names = [Name(row[1], row[2]) for row in rows if row[0] not in left_out and row[1] not in schemas]
     there = sequences_there(writer)
     for name in names:
         if name not in there:

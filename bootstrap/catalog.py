@@ -8,14 +8,14 @@ Leaves to others: dividing tables into parts (copy_plan), and the fetches that l
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final
 
 from pgcopydb.bootstrap.extension_data import fetch_extensions
-from pgcopydb.bootstrap.filtering import fetch_selection, left_out_addresses, views_without_rows
+from pgcopydb.bootstrap.filtering import CLASS, fetch_selection, left_out_addresses, views_without_rows
 from pgcopydb.bootstrap.foreign_keys import fetch_foreign_keys
 from pgcopydb.bootstrap.large_objects import fetch_large_objects
-from pgcopydb.bootstrap.matviews import fetch_matviews
+from pgcopydb.bootstrap.matviews import fetch_matviews, leave_unrefreshed
 from pgcopydb.bootstrap.options import CloneOptions
 from pgcopydb.bootstrap.properties import fetch_properties
 from pgcopydb.bootstrap.queries import query
@@ -169,6 +169,7 @@ def _leave_out(connection: Connection, store: CatalogStore, selection: Selection
     if not selection:
         return
     gone = left_out_addresses(store)
+    _forget_indexes(store, {oid for catalog, oid in gone if catalog == CLASS})
     for table, catalog in _OF_CATALOG.items():
         oids = [(oid,) for catalog_oid, oid in gone if catalog_oid == catalog]
         store.executemany(f"DELETE FROM {table} WHERE oid = ?", oids)  # noqa: S608  names of our own tables
@@ -176,9 +177,26 @@ def _leave_out(connection: Connection, store: CatalogStore, selection: Selection
     store.executemany("DELETE FROM namespace WHERE name = ?", [(name,) for name in selection.schemas])
     store.executemany("DELETE FROM extension WHERE name = ?", [(name,) for name in selection.extensions])
     store.executemany("DELETE FROM extension_config WHERE extension = ?", [(name,) for name in selection.extensions])
-    store.executemany(
-        "UPDATE matview SET populated = 0 WHERE oid = ?", [(oid,) for oid in views_without_rows(connection, selection)]
-    )
+    leave_unrefreshed(store, views_without_rows(connection, selection))
+
+
+def _forget_indexes(store: CatalogStore, gone: Collection[int]) -> None:
+    """A table is neither clustered nor identified by an index that is left out."""
+    for row in store.rows("SELECT oid, schema, name, table_oid FROM built_index"):
+        if row["oid"] not in gone:
+            continue
+        store.execute(
+            "UPDATE copied_table SET clustered_index = NULL WHERE oid = ? AND clustered_index = ?",
+            (row["table_oid"], row["name"]),
+        )
+        if store.execute(
+            "UPDATE copied_table SET replica_identity_index = NULL WHERE oid = ? AND replica_identity_index = ?",
+            (row["table_oid"], row["name"]),
+        ):
+            logger.warning(
+                "%s was the replica identity of its table and is left out: the table on the target has another one",
+                Name(row["schema"], row["name"]),
+            )
 
 
 def _report(store: CatalogStore) -> None:

@@ -25,7 +25,8 @@ from pgcopydb.runtime.workdir import WorkDir
 
 logger = logging.getLogger(__name__)
 
-_CLASS: Final = 1259
+CLASS: Final = 1259
+"""The number of ``pg_class``."""
 _CONSTRAINT: Final = 2606
 _NAMESPACE: Final = 2615
 _EXTENSION: Final = 3079
@@ -80,6 +81,7 @@ def fetch_selection(connection: Connection, store: CatalogStore, workdir: WorkDi
     selection = select(connection, rules)
     selection.save(workdir)
     roots, spared = _roots(connection, selection)
+    _warn_of_keys(connection, selection)
     gone = _closure(connection, roots, spared)
     _check_kept(connection, selection, gone)
     extensions = _extensions(connection)
@@ -97,16 +99,24 @@ def _roots(connection: Connection, selection: Selection) -> tuple[set[Address], 
         for name, decision in selection.relations.items()
         if decision.fate is Fate.LEFT_OUT and name in selection.oids
     }
-    roots = {(_CLASS, oid) for oid in tables}
-    roots |= {(_CLASS, selection.oids[name]) for name in selection.indexes}
+    roots = {(CLASS, oid) for oid in tables}
+    roots |= {(CLASS, selection.oids[name]) for name in selection.indexes}
     roots |= {(_NAMESPACE, selection.schema_oids[name]) for name in selection.schemas}
     spared = connection.execute(query("spared_sequences"), {"tables": [str(oid) for oid in tables]}).fetchall()
+    roots |= {(_CONSTRAINT, row[0]) for row in _broken_keys(connection, selection)}
+    return roots, [row[0] for row in spared]
+
+
+def _broken_keys(connection: Connection, selection: Selection) -> list[tuple[Any, ...]]:
+    """Foreign keys whose rows would lack the ones that they refer to."""
     without_rows = [
         str(selection.oids[name]) for name, decision in selection.relations.items() if decision.fate is Fate.NO_ROWS
     ]
-    keys = connection.execute(query("broken_keys"), {"tables": without_rows}).fetchall() if without_rows else []
-    for oid, schema, table, name, definition in keys:
-        roots.add((_CONSTRAINT, oid))
+    return connection.execute(query("broken_keys"), {"tables": without_rows}).fetchall() if without_rows else []
+
+
+def _warn_of_keys(connection: Connection, selection: Selection) -> None:
+    for _, schema, table, name, definition in _broken_keys(connection, selection):
         logger.warning("The foreign key %s of %s.%s is left out: rows that it refers to are", name, schema, table)
         logger.warning(
             "fix: ALTER TABLE %s ADD CONSTRAINT %s %s NOT VALID;",
@@ -114,7 +124,6 @@ def _roots(connection: Connection, selection: Selection) -> tuple[set[Address], 
             quote_ident(name),
             definition,
         )
-    return roots, [row[0] for row in spared]
 
 
 def _closure(connection: Connection, roots: Iterable[Address], spared: Sequence[int]) -> list[_LeftOut]:
@@ -134,9 +143,18 @@ def _closure(connection: Connection, roots: Iterable[Address], spared: Sequence[
 def dependents(connection: Connection, selection: Selection) -> list[tuple[int, int, str, str]]:
     """What goes with what filters name: catalog, number, type and identity. Raises as ``fetch_selection`` does."""
     roots, spared = _roots(connection, selection)
+    _warn_of_keys(connection, selection)
     gone = _closure(connection, roots, spared)
     _check_kept(connection, selection, gone)
     return [(*each.address, each.type, each.identity) for each in gone if each.address not in roots]
+
+
+def addresses_left_out(connection: Connection, selection: Selection) -> set[Address]:
+    """All that filters leave out, whether or not what is kept can be without it."""
+    if not selection:
+        return set()
+    roots, spared = _roots(connection, selection)
+    return roots | {each.address for each in _closure(connection, roots, spared)}
 
 
 def left_out_relations(connection: Connection, selection: Selection) -> set[int]:
@@ -145,15 +163,13 @@ def left_out_relations(connection: Connection, selection: Selection) -> set[int]
         return set()
     named = {selection.oids[name] for name, each in selection.relations.items() if each.fate is Fate.LEFT_OUT}
     named |= {selection.oids[name] for name in selection.indexes}
-    return named | {oid for catalog, oid, _, _ in dependents(connection, selection) if catalog == _CLASS}
+    return named | {oid for catalog, oid, _, _ in dependents(connection, selection) if catalog == CLASS}
 
 
 def views_without_rows(connection: Connection, selection: Selection) -> list[int]:
     """Materialized views that are not refreshed: those that filters name, and those that read from them."""
     named = {
-        (_CLASS, selection.oids[name])
-        for name, decision in selection.relations.items()
-        if decision.fate is Fate.NO_ROWS
+        (CLASS, selection.oids[name]) for name, decision in selection.relations.items() if decision.fate is Fate.NO_ROWS
     }
     views = {row[0] for row in connection.execute("SELECT oid::bigint FROM pg_catalog.pg_class WHERE relkind = 'm'")}
     roots = {address for address in named if address[1] in views}
@@ -221,7 +237,7 @@ def select_entries(store: CatalogStore, entries: Sequence[ArchiveEntry]) -> list
         return list(entries)
     spared = {row["oid"] for row in store.rows("SELECT oid FROM spared_sequence")}
     dropped = {entry.dump_id for entry in entries if entry.catalog_oid and entry.address in gone}
-    orphans = {entry.dump_id for entry in entries if entry.catalog_oid == _CLASS and entry.oid in spared}
+    orphans = {entry.dump_id for entry in entries if entry.catalog_oid == CLASS and entry.oid in spared}
     kept = [
         entry
         for entry in entries
@@ -233,21 +249,22 @@ def select_entries(store: CatalogStore, entries: Sequence[ArchiveEntry]) -> list
     return kept
 
 
-def dump_flags(connection: Connection, selection: Selection) -> list[str]:
+def dump_flags(connection: Connection, store: CatalogStore, selection: Selection) -> list[str]:
     """What pg_dump must not even look at: it locks what it dumps, which takes privileges.
 
-    Schemas that are left out, but for those where an extension lives that is kept; and tables that cannot be locked.
+    Schemas that are left out, but for those where an extension lives that is kept; tables that cannot be locked, and
+    sequences that cannot be read.
     """
     if not selection:
         return []
     hosts = _hosts(_extensions(connection), selection)
     flags = [f"--exclude-schema={quote_ident(name)}" for name in selection.schemas if name not in hosts]
-    tables = [name for name, decision in selection.relations.items() if decision.fate is Fate.LEFT_OUT]
+    relations = [str(oid) for catalog, oid in left_out_addresses(store) if catalog == CLASS]
     rows = connection.execute(
-        "SELECT t.schema, t.name FROM unnest(%s::text[], %s::text[]) AS t (schema, name)"
-        " JOIN pg_catalog.pg_namespace n ON n.nspname = t.schema"
-        " JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.name"
-        " WHERE c.relkind IN ('r', 'p') AND NOT pg_catalog.has_table_privilege(c.oid, 'SELECT')",
-        ([name.schema for name in tables], [name.name for name in tables]),
+        "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.oid = ANY (%s::oid[]) AND c.relkind IN ('r', 'p', 'S')"
+        " AND NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') ORDER BY 1, 2",
+        (relations,),
     ).fetchall()
     return [*flags, *(f"--exclude-table={Name(*row).sql}" for row in rows)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +41,7 @@ _PINNED: Final = (
 """Settings that our sessions pin and that a view's rows may depend on."""
 
 _STAMPS: Final = "matview_stamps"
+_WITHOUT_ROWS: Final = "matviews_without_rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,18 @@ def fetch_matviews(connection: Connection, store: CatalogStore) -> None:
     store.set_setting(_STAMPS, _read_stamps(connection))
 
 
+def leave_unrefreshed(store: CatalogStore, oids: Collection[int]) -> None:
+    """Filters leave out the rows of these, whatever the source does with them."""
+    store.executemany("UPDATE matview SET populated = 0 WHERE oid = ?", [(oid,) for oid in oids])
+    store.set_setting(_WITHOUT_ROWS, [str(oid) for oid in oids])
+
+
 def mark_refreshed(connection: Connection, store: CatalogStore) -> None:
     """Have ``refresh_matviews`` refresh again what was refreshed on the source since the copy."""
     with server_errors(Side.SOURCE, "asking which materialized views were refreshed"):
         now = _read_stamps(connection)
     before = store.setting(_STAMPS) or {}
-    known = {str(row["oid"]) for row in store.rows("SELECT oid FROM matview")}
+    known = {str(row["oid"]) for row in store.rows("SELECT oid FROM matview")} - set(store.setting(_WITHOUT_ROWS) or ())
     changed = [(int(oid),) for oid, stamp in now.items() if oid in known and before.get(oid) != stamp]
     if changed:
         with store.transaction():

@@ -30,7 +30,7 @@ from pgcopydb.bootstrap.index_queue import Ground, IndexQueue, build_settings
 from pgcopydb.bootstrap.large_objects import copy_large_objects, remember_made
 from pgcopydb.bootstrap.matviews import refresh_after_rows, refresh_matviews
 from pgcopydb.bootstrap.options import EVERY_STEP, CloneOptions, Roles, Step
-from pgcopydb.bootstrap.placement import placement_of
+from pgcopydb.bootstrap.placement import Placement, placement_of
 from pgcopydb.bootstrap.post_data import restore_post_data
 from pgcopydb.bootstrap.pre_data import restore_pre_data
 from pgcopydb.bootstrap.properties import apply_properties
@@ -216,7 +216,9 @@ def _vacuum_queue(clone: Clone, routes: Routes, activity: Activity) -> VacuumQue
 def _index_queue(clone: Clone, routes: Routes, activity: Activity, vacuum: VacuumQueue | None) -> IndexQueue:
     with clone.target.connect("settings") as connection:
         settings = build_settings(connection, clone.options.jobs.indexes)
-        ground = Ground(settings, placement_of(clone.store, connection, clone.options.restore), routes)
+        makes_some = bool(clone.options.steps & {Step.INDEXES, Step.CONSTRAINTS})
+        placement = placement_of(clone.store, connection, clone.options.restore) if makes_some else Placement()
+        ground = Ground(settings, placement, routes)
     return IndexQueue(
         clone.store,
         clone.target,

@@ -36,6 +36,8 @@ DATABASE_DEFAULT: Final = ""
 TABLESPACE_MAP: Final = "tablespace_map"
 """The setting of the store that says what ``--tablespace-map`` said."""
 
+_NO_TABLESPACES: Final = "no_tablespaces"
+
 _BATCH: Final = 200
 """Tables that are moved in one transaction: each takes a lock and a file."""
 
@@ -118,7 +120,7 @@ def read_tablespaces(connection: Connection) -> tuple[dict[str, bool], str]:
 def placement_of(store: CatalogStore, connection: Connection, options: RestoreOptions) -> Placement:
     """What holds for this run; ``connection`` is to the target. ``TargetError`` where a tablespace is missing."""
     mapped = remembered(store, TABLESPACE_MAP, dict(options.tablespace_map) or None, "--tablespace-map") or {}
-    if options.no_tablespaces:
+    if remembered(store, _NO_TABLESPACES, options.no_tablespaces or None, "--no-tablespaces"):
         return Placement(wanted=False)
     placed = {
         (row["catalog_oid"], row["oid"]): row["tablespace"]

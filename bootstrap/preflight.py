@@ -42,7 +42,7 @@ def check_clone(
             selection = select(reader, options.filters)
             findings += _unmatched(selection)
             findings += check_source(reader, source_facts, options, selection)
-            needs = read_needs(reader, selection)
+            needs = read_needs(reader, selection, large_objects=not options.skip.large_objects)
         with server_errors(Side.TARGET, "checking the target"):
             findings += check_target(writer, target_facts, source_facts, needs, options, to_be_made=to_be_made)
         if options.follow is not None:

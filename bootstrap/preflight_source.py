@@ -8,6 +8,7 @@ from typing import Final
 
 import psycopg
 
+from pgcopydb.bootstrap.filtering import CLASS, addresses_left_out
 from pgcopydb.bootstrap.findings import Finding, Severity
 from pgcopydb.bootstrap.options import CloneOptions
 from pgcopydb.bootstrap.queries import query
@@ -52,8 +53,9 @@ def check_source(
     tables = [Name(row[1], row[2]) for row in connection.execute(query("tables"), {"estimate": True}).fetchall()]
     tables = [name for name in tables if selection.keeps_rows(name)]
     yield from _readable(connection, facts, tables)
-    sequences = [Name(row[1], row[2]) for row in connection.execute(query("sequences")).fetchall()]
-    sequences = [name for name in sequences if name.schema not in selection.schemas]
+    gone = addresses_left_out(connection, selection)
+    rows = connection.execute(query("sequences")).fetchall()
+    sequences = [Name(row[1], row[2]) for row in rows if (CLASS, row[0]) not in gone]
     for refusal in _refused(connection, sequences):
         unlogged = refusal.sqlstate == _UNLOGGED
         yield _unlogged("sequence", refusal) if unlogged else _no_privilege("sequence", refusal, facts.user)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from pgcopydb.bootstrap.filtering import addresses_left_out
 from pgcopydb.bootstrap.findings import Finding, Severity
-from pgcopydb.bootstrap.options import CloneOptions, Roles
+from pgcopydb.bootstrap.options import CloneOptions, RestoreOptions, Roles
 from pgcopydb.bootstrap.preflight_extensions import UsedExtensions, attempt, check_extensions, read_extensions
 from pgcopydb.bootstrap.preflight_locale import (
     DatabaseLocale,
@@ -29,14 +30,26 @@ _SHOWN: Final = 10
 _PROBE: Final = "pgcopydb_preflight"
 
 
+class RoleUse(NamedTuple):
+    """What a role is needed for. ``acts``: the one who restores has to act as it."""
+
+    acts: bool
+    owns: bool
+    granted: bool
+    in_policy: bool
+
+    def is_restored(self, options: RestoreOptions) -> bool:
+        """Whether anything of it is left by the options."""
+        return (self.owns and not options.no_owner) or (self.granted and not options.no_acl) or self.in_policy
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What the source has and the target must be ready for."""
 
     tables: list[Name]
     schemas: list[str]
-    roles: dict[str, bool]
-    """Whether the one who restores has to act as it."""
+    roles: dict[str, RoleUse]
     extensions: UsedExtensions
     tablespaces: UsedTablespaces
     locale: DatabaseLocale
@@ -44,15 +57,21 @@ class Needs:
     settings: list[tuple[str, str, str]]
 
 
-def read_needs(source: Connection, selection: Selection) -> Needs:
+def read_needs(source: Connection, selection: Selection, *, large_objects: bool) -> Needs:
     """Ask the source, set-based, for what is not left out."""
+    gone = sorted(addresses_left_out(source, selection))
+    left_out = {
+        "catalogs": [str(catalog) for catalog, _ in gone],
+        "objects": [str(oid) for _, oid in gone],
+        "no_large_objects": not large_objects,
+    }
     tables = [Name(row[1], row[2]) for row in source.execute(query("tables"), {"estimate": True}).fetchall()]
     tables += [Name(row[1], row[2]) for row in source.execute(query("partitioned_tables")).fetchall()]
     settings = [(row[0], row[1], row[2]) for row in source.execute(query("properties")).fetchall()]
     return Needs(
         tables=[name for name in tables if selection.keeps(name)],
         schemas=[row[0] for row in source.execute(query("namespaces")).fetchall() if row[0] not in selection.schemas],
-        roles={row[0]: row[1] for row in source.execute(query("foreign_roles")).fetchall()},
+        roles={name: RoleUse(*use) for name, *use in source.execute(query("foreign_roles"), left_out).fetchall()},
         extensions=read_extensions(source, selection),
         tablespaces=read_used(source, selection, settings),
         locale=read_locale(source),
@@ -128,13 +147,14 @@ def _schemas(connection: Connection, facts: ServerFacts, needs: Needs) -> Iterat
 
 
 def _roles(connection: Connection, facts: ServerFacts, needs: Needs, options: CloneOptions) -> Iterator[Finding]:
-    if (options.restore.no_owner and options.restore.no_acl) or options.roles is not Roles.NO:
+    if options.roles is not Roles.NO:
         return
+    roles = {name: use for name, use in needs.roles.items() if use.is_restored(options.restore)}
     rows = connection.execute(
-        "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", (list(needs.roles),)
+        "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", (list(roles),)
     ).fetchall()
     there = {row[0] for row in rows}
-    for role, acts in needs.roles.items():
+    for role, use in roles.items():
         if role not in there:
             yield Finding(
                 Severity.ERROR,
@@ -144,7 +164,7 @@ def _roles(connection: Connection, facts: ServerFacts, needs: Needs, options: Cl
                 f"CREATE ROLE {quote_ident(role)};",
             )
         elif (
-            acts
+            use.acts
             and not options.restore.no_owner
             and attempt(connection, f"SET LOCAL ROLE {quote_ident(role)}") is not None
         ):

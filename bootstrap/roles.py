@@ -74,7 +74,7 @@ def _statements(connection: Connection, *, passwords: bool) -> Iterator[str]:
         yield f"ALTER ROLE {quote_ident(role)} SET {setting_clause(name, value)}"
     options = connection.info.server_version >= _GRANT_OPTIONS_SINCE
     members = query("role_members").format(
-        inherit="a.inherit_option" if options else "NULL", set="a.set_option" if options else "NULL"
+        inherit="a.inherit_option" if options else "NULL::boolean", set="a.set_option" if options else "NULL::boolean"
     )
     for group, member, admin, inherit, may_set in connection.execute(members.encode()).fetchall():
         given = [f"{name} {_BOOLEAN[on]}" for name, on in (("INHERIT", inherit), ("SET", may_set)) if on is not None]

@@ -48,7 +48,7 @@ def dump_schema(
     logger.info("Dumping the schema of the source with pg_dump %s", tools.dump)
     with store.step("dump"):
         with source.connect("schema") as connection, server_errors(Side.SOURCE, "reading what pg_dump may see"):
-            flags = dump_flags(connection, load_selection(workdir))
+            flags = dump_flags(connection, store, load_selection(workdir))
         _run_pg_dump(workdir, source, tools, snapshot, flags, stop)
         failpoint("dump.after_publish")
         entries = select_entries(store, list_archive(workdir, tools.restore, stop))

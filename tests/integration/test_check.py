@@ -104,6 +104,15 @@ def test_roles_extensions_and_tablespaces_that_the_target_lacks(
         assert ("target", "extension not_packaged") not in findings(
             pgcopydb, source_db.dsn, target_db.dsn, "--skip-extensions"
         )
+        assert ("target", "role absentee") not in findings(pgcopydb, source_db.dsn, target_db.dsn, "--no-owner")
+        assert ("target", "role absentee") in findings(pgcopydb, source_db.dsn, target_db.dsn, "--no-acl")
+        source_db.execute("ALTER TABLE t OWNER TO CURRENT_USER; GRANT SELECT ON t TO absentee")
+        assert ("target", "role absentee") in findings(pgcopydb, source_db.dsn, target_db.dsn, "--no-owner")
+        assert ("target", "role absentee") not in findings(pgcopydb, source_db.dsn, target_db.dsn, "--no-acl")
+        filters = pgcopydb.folder / "filters.ini"
+        filters.write_text("[exclude-table]\npublic.t\n")
+        without = ("--filters", str(filters))
+        assert ("target", "role absentee") not in findings(pgcopydb, source_db.dsn, target_db.dsn, *without)
         target_db.execute(role["fix"])
         assert ("target", "role absentee") not in findings(pgcopydb, source_db.dsn, target_db.dsn)
     finally:

@@ -174,6 +174,17 @@ def test_indexes(pgcopydb: Command, pair: DbPair, tmp_path: Path) -> None:
     assert_same_content_of_rows(pair)
 
 
+def test_indexes_that_their_table_goes_by(pgcopydb: Command, pair: DbPair, tmp_path: Path) -> None:
+    pair.source.execute(
+        "CREATE TABLE public.goes (a int NOT NULL, b int); CREATE UNIQUE INDEX goes_a ON goes (a);"
+        "CREATE INDEX goes_b ON goes (b); ALTER TABLE goes REPLICA IDENTITY USING INDEX goes_a;"
+        "ALTER TABLE goes CLUSTER ON goes_b"
+    )
+    _, log = clone(pgcopydb, pair, tmp_path, "[exclude-index]\npublic.goes_a\npublic.goes_b\n")
+    assert "public.goes_a was the replica identity of its table and is left out" in log
+    assert pair.target.fetch("SELECT relreplident FROM pg_class WHERE relname LIKE 'goes%'") == [("d",)]
+
+
 def assert_same_content_of_rows(pair: DbPair) -> None:
     assert_same_rows(pair, "app.customer", "app.orders", "app.shared", "app.log", "old.stale", "public.kept")
 
@@ -244,6 +255,7 @@ def test_tables_that_may_not_be_read_are_left_out(pgcopydb: Command, pair: DbPai
     pair.source.execute('GRANT USAGE ON SCHEMA app, public, "Mixed" TO filtering')
     pair.source.execute('GRANT SELECT ON ALL TABLES IN SCHEMA app, public, "Mixed" TO filtering')
     pair.source.execute('GRANT SELECT ON ALL SEQUENCES IN SCHEMA app, public, "Mixed" TO filtering')
+    pair.source.execute("CREATE SEQUENCE app.hidden OWNED BY app.log.at; REVOKE SELECT ON app.hidden FROM filtering")
     pair.source.execute("REVOKE SELECT ON app.log, app.log_1, app.log_2 FROM filtering")
     pair.source.execute("ALTER TABLE app.orders DISABLE ROW LEVEL SECURITY")
     try:

@@ -105,3 +105,32 @@ def test_a_partition_made_later_of_one_of_the_only_tables(
     query = "SELECT * FROM app.log ORDER BY 1, 2"
     assert pair.target.fetch(query) == pair.source.fetch(query)
     assert pair.target.fetch("SELECT FROM pg_class WHERE relname = 'kept'") == []
+
+
+def test_what_is_left_out_is_left_alone_at_the_end(
+    pgcopydb: Command, pair: DbPair, workdir_path: Path, tmp_path: Path
+) -> None:
+    """A sequence of the target's own, and a view whose rows nobody wants, whatever the source did with theirs."""
+    pair.source.execute(SCHEMA)
+    pair.source.execute(
+        "CREATE SEQUENCE old.number; CREATE SEQUENCE app.number; CREATE TABLE app.served (id serial);"
+        "CREATE MATERIALIZED VIEW app.seen AS SELECT t FROM app.kept;"
+        "CREATE MATERIALIZED VIEW app.shown AS SELECT t FROM app.kept"
+    )
+    pair.target.execute("CREATE SCHEMA old; CREATE SEQUENCE old.number; SELECT setval('old.number', 5)")
+    filters = tmp_path / "filters.ini"
+    filters.write_text(f"{FILTERS}[exclude-table-data]\napp.seen\n[exclude-table]\napp.served\n", encoding="utf-8")
+    run = Following(pgcopydb, pair, workdir_path)
+    run.start("--plugin", "test_decoding", "--filters", str(filters))
+    pair.target.execute("CREATE SEQUENCE app.served_id_seq START 70")
+    pair.source.execute(
+        "SELECT setval('old.number', 1000), setval('app.number', 1000), setval('app.served_id_seq', 1000);"
+        "REFRESH MATERIALIZED VIEW app.seen; REFRESH MATERIALIZED VIEW app.shown"
+    )
+    run.set_end()
+    assert run.process.wait(60) == 0, run.log
+    assert "made on the source since the copy" not in run.log
+    values = "SELECT (SELECT last_value FROM old.number), (SELECT last_value FROM app.number), last_value"
+    assert pair.target.fetch(f"{values} FROM app.served_id_seq") == [(5, 1000, 70)]
+    populated = "SELECT relname, relispopulated FROM pg_class WHERE relkind = 'm' ORDER BY 1"
+    assert pair.target.fetch(populated) == [("seen", False), ("shown", True)]

@@ -84,6 +84,27 @@ def test_a_target_that_is_older(pgcopydb: Command, pair: DbPair, workdir_path: P
     assert roles(older) == roles(newer)
 
 
+def test_a_membership_that_two_have_granted(pgcopydb: Command, servers: Servers, workdir_path: Path) -> None:
+    """Since 16 each grant has options of its own; what one of them gives the member has."""
+    with pair_of(servers, 18, 17) as pair:
+        try:
+            pair.source.execute(
+                "CREATE ROLE migr_group; CREATE ROLE migr_app LOGIN; CREATE ROLE migr_admin;"
+                "GRANT migr_group TO migr_admin WITH ADMIN OPTION;"
+                "GRANT migr_group TO migr_app WITH INHERIT TRUE, SET TRUE;"
+                "GRANT migr_group TO migr_app WITH INHERIT FALSE, SET FALSE GRANTED BY migr_admin"
+            )
+            pgcopydb.run("copy", "roles", "--dir", workdir_path, env=uris(pair))
+            given = (
+                "SELECT bool_or(inherit_option), bool_or(set_option), bool_or(admin_option) FROM pg_auth_members"
+                " WHERE member = 'migr_app'::regrole"
+            )
+            assert pair.target.fetch(given) == pair.source.fetch(given) == [(True, True, False)]
+        finally:
+            drop_roles(pair.target)
+            drop_roles(pair.source)
+
+
 def test_a_clone_with_roles(pgcopydb: Command, pair: DbPair, workdir_path: Path) -> None:
     pair.target.execute("CREATE ROLE migr_there NOLOGIN")
     refused = pgcopydb.run("clone", "--dir", workdir_path, env=uris(pair), check=False)

@@ -178,6 +178,18 @@ def test_step_by_step_the_map_is_said_once(
         assert_same_schema(shop.dsn, target_db.dsn, **ELSEWHERE)
 
 
+def test_leaving_them_out_is_said_once(
+    shop: Database, target_db: Database, pgcopydb: Command, workdir_path: Path
+) -> None:
+    ends = ("--source", shop.dsn, "--target", target_db.dsn, "--dir", str(workdir_path))
+    pgcopydb.run("copy", "schema", *ends, "--no-tablespaces")
+    pgcopydb.run("copy", "data", *ends)
+    assert set(places(target_db).values()) == {"-"}
+    pgcopydb.run("copy", "sequences", *ends)
+    pgcopydb.run("copy", "blobs", *ends)
+    assert_same_content(shop.dsn, target_db.dsn)
+
+
 def test_a_tablespace_that_is_the_default_of_the_target(
     servers: Servers, shop: Database, pgcopydb: Command, workdir_path: Path
 ) -> None:
