@@ -37,6 +37,7 @@ _OWNERS: Final = frozenset({"owner"})
 _GRANTS: Final = frozenset({"grants"})
 _VIEWS: Final = frozenset({"view", "materialized view"})
 _DEFINITION: Final = "definition"
+_PARTS_OF_TABLES: Final = frozenset({"table constraint", "trigger", "rule", "policy"})
 _OWNED_BY: Final = "owned by"
 _NOTED: Final = frozenset({("extension", "version")})
 """Kinds and properties: a newer server has newer extensions."""
@@ -206,13 +207,21 @@ def _left_out(source: Endpoint, rules: FilterRules) -> set[str]:
         return set()
     with source.connect("compare") as connection, server_errors(source.side, "reading what filters leave out"):
         selection = select(connection, rules)
-        gone = {identity for _, _, _, identity in dependents(connection, selection)}
+        gone = {_own_identity(kind, name) for _, _, kind, name in dependents(connection, selection, with_named=True)}
     gone |= {
         f"{quote_ident(name.schema)}.{quote_ident(name.name)}"
         for name, decision in selection.relations.items()
         if decision.fate is Fate.LEFT_OUT
     }
     return {_plain(identity) for identity in gone | {*selection.schemas, *selection.extensions}}
+
+
+def _own_identity(kind: str, identity: str) -> str:
+    """As this module writes what ``pg_identify_object`` says to be on a table."""
+    if kind not in _PARTS_OF_TABLES:
+        return identity
+    name, _, table = identity.rpartition(" on ")
+    return f"{table}.{name}"
 
 
 def _plain(identity: str) -> str:

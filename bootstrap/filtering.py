@@ -140,13 +140,15 @@ def _closure(connection: Connection, roots: Iterable[Address], spared: Sequence[
     ]
 
 
-def dependents(connection: Connection, selection: Selection) -> list[tuple[int, int, str, str]]:
+def dependents(
+    connection: Connection, selection: Selection, *, with_named: bool = False
+) -> list[tuple[int, int, str, str]]:
     """What goes with what filters name: catalog, number, type and identity. Raises as ``fetch_selection`` does."""
     roots, spared = _roots(connection, selection)
     _warn_of_keys(connection, selection)
     gone = _closure(connection, roots, spared)
     _check_kept(connection, selection, gone)
-    return [(*each.address, each.type, each.identity) for each in gone if each.address not in roots]
+    return [(*each.address, each.type, each.identity) for each in gone if with_named or each.address not in roots]
 
 
 def addresses_left_out(connection: Connection, selection: Selection) -> set[Address]:

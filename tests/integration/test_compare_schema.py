@@ -203,3 +203,24 @@ def test_what_filters_leave_out_is_no_difference(
     env = uris(pair)
     assert pgcopydb.run("compare", "data", env=env, check=False).returncode == 12
     pgcopydb.run("compare", "data", "--dir", workdir_path, env=env)
+
+
+def test_parts_of_tables_that_filters_leave_out_are_no_difference(
+    pgcopydb: Command, pair: DbPair, workdir_path: Path, tmp_path: Path
+) -> None:
+    pair.source.execute(
+        'CREATE SCHEMA "App x"; SET search_path = "App x"; CREATE TABLE gone (id int PRIMARY KEY);'
+        "CREATE TABLE bare (id int PRIMARY KEY); INSERT INTO bare VALUES (1);"
+        'CREATE TABLE kept (id int PRIMARY KEY, g int, b int, "in on dex" int UNIQUE,'
+        ' CONSTRAINT "fk on gone" FOREIGN KEY (g) REFERENCES gone, FOREIGN KEY (b) REFERENCES bare);'
+        "INSERT INTO kept VALUES (1, NULL, 1, 1); CREATE INDEX kept_g ON kept (g)"
+    )
+    filters = tmp_path / "filters.ini"
+    filters.write_text(
+        '[exclude-table]\n"App x".gone\n[exclude-table-data]\n"App x".bare\n'
+        '[exclude-index]\n"App x".kept_g\n"App x"."kept_in on dex_key"\n',
+        encoding="utf-8",
+    )
+    clone(pgcopydb, pair, workdir_path, "--filters", str(filters))
+    assert len(compare(pgcopydb, pair)[1]) >= 5
+    assert compare(pgcopydb, pair, "--filters", str(filters)) == (0, [])
