@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 _PARTS: Final = (
     *("schemas", "relations", "columns", "constraints", "indexes"),
-    *("functions", "types", "triggers", "others"),
+    *("functions", "types", "triggers", "foreign", "search", "others"),
 )
 _TABLESPACE: Final = "tablespace"
 _OWNERS: Final = frozenset({"owner"})
@@ -87,6 +87,9 @@ Described = Mapping[SchemaObject, Mapping[str, str | None]]
 
 _DATABASE: Final = SchemaObject("database", "-")
 _SETTING: Final = "setting"
+_PUBLIC: Final = SchemaObject("schema", "public")
+_PUBLIC_CHANGED: Final = 15
+"""From this version on it belongs to somebody else, and not everybody may create in it."""
 _NO_MAP: Final[Mapping[str, str]] = {}
 
 
@@ -109,6 +112,8 @@ def compare_schema(
     default = other[_DATABASE][_TABLESPACE] or ""
     one = placed(one, Placement(tablespaces, tablespace_map, default))
     other = placed(other, Placement(tablespaces, {}, default))
+    if min(of_source, of_target) < _PUBLIC_CHANGED:
+        one, other = ({each: found[each] for each in found if each != _PUBLIC} for found in (one, other))
     if of_source < of_target:
         one = {**one, **_printed_again(one, other, target)}
     elif of_target < of_source:

@@ -19,8 +19,6 @@ REPORT_SECONDS: Final = 1.0
 """Least time between two reports of transactions."""
 QUIET_BYTES: Final = 1 << 20
 """How far a position moves without a transaction before it is worth a report."""
-_READ_SECONDS: Final = 30.0
-"""An announcement may be lost when a connection is."""
 
 
 def check_reached(reached: bool) -> None:
@@ -58,7 +56,6 @@ class SentinelControl:
     endpos: Lsn = field(default_factory=Lsn)
     replayed: Lsn = field(default_factory=Lsn)
     _reports: Reports = field(default_factory=Reports)
-    _read: float = float("-inf")
 
     def open(self) -> None:
         """Raises when there is no sentinel."""
@@ -70,7 +67,7 @@ class SentinelControl:
 
     def refresh(self, receiver: Receiver) -> None:
         now = time.monotonic()
-        if self.sentinel.was_announced() or now - self._read > _READ_SECONDS:
+        if self.sentinel.was_announced():
             self._take()
         if self._reports.due(now, receiver.transactions, receiver.durable, urgent=receiver.reached):
             self.sentinel.report_received(receiver.durable, receiver.acknowledged)
@@ -79,4 +76,3 @@ class SentinelControl:
     def _take(self) -> None:
         row = self.sentinel.read()
         self.endpos, self.replayed = row.endpos, row.replay_lsn
-        self._read = time.monotonic()

@@ -8,6 +8,7 @@ Positions are reported by those who own them: ``write_lsn`` and ``flush_lsn`` by
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -34,6 +35,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS sentinel_single_row ON pgcopydb.sentinel ((1))
 _COLUMNS: Final = "startpos, endpos, apply, write_lsn, flush_lsn, replay_lsn"
 _CHANNEL: Final = "pgcopydb_sentinel"
 _ZERO: Final = "0/0"
+_READ_SECONDS: Final = 30.0
+"""A connection that is lost in the middle brings no announcements, and nothing else tells that it is."""
 _MISSING: Final = frozenset({"42P01", "3F000"})
 
 
@@ -57,6 +60,7 @@ class Sentinel:
     _connection: Connection | None = None
     _announced: bool = False
     _listening: bool = False
+    _read_at: float = float("-inf")
 
     def close(self) -> None:
         if self._connection is not None:
@@ -81,6 +85,7 @@ class Sentinel:
     def read(self) -> SentinelRow:
         """Raises ``StateError`` when there is none."""
         rows = self._run(f"SELECT {_COLUMNS} FROM pgcopydb.sentinel")  # noqa: S608  constants
+        self._read_at = time.monotonic()
         if not rows:
             raise self._missing()
         startpos, endpos, apply, *positions = rows[0]
@@ -117,7 +122,8 @@ class Sentinel:
         return self._connected().fileno()
 
     def was_announced(self) -> bool:
-        """Whether anything was announced since the last call. Raises when the session is lost."""
+        """Whether anything was announced since the last call, or it is time to look anyway. Raises when the session is
+        lost."""
         connection = self._connected()
         try:
             connection.pgconn.consume_input()
@@ -126,7 +132,7 @@ class Sentinel:
         except psycopg.Error as exc:
             raise self._failed(exc) from exc
         announced, self._announced = self._announced, False
-        return announced
+        return announced or time.monotonic() - self._read_at > _READ_SECONDS
 
     def _steer(self, column: str, value: object) -> None:
         failpoint("sentinel.before_steer")

@@ -17,7 +17,7 @@ SELECT 'column', format('%I.%I.%I', n.nspname, c.relname, a.attname), p.property
        ('storage', CASE WHEN a.attstorage <> t.typstorage THEN a.attstorage::text END),
        ('compression', nullif(to_jsonb(a) ->> 'attcompression', '')),
        ('statistics', nullif(coalesce(to_jsonb(a) ->> 'attstattarget', '-1'), '-1')),
-       ('options', (SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(a.attoptions) o)),
+       ('options', (SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(a.attoptions || a.attfdwoptions) o)),
        ('grants', (SELECT string_agg(g, ', ' ORDER BY g) FROM (
             SELECT format('%s=%s%s', CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(x.grantee) END,
                           x.privilege_type, CASE WHEN x.is_grantable THEN '*' ELSE '' END)

@@ -6,7 +6,10 @@ SELECT CASE k.kind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'fun
  CROSS JOIN LATERAL (SELECT coalesce(to_jsonb(f) ->> 'prokind', CASE WHEN (to_jsonb(f) ->> 'proisagg')::bool THEN 'a' ELSE 'f' END)) AS k (kind)
  CROSS JOIN LATERAL (VALUES
        ('definition', CASE WHEN k.kind = 'a' THEN
-            (SELECT concat_ws(', ', g.aggtransfn, g.aggfinalfn, g.aggtranstype::regtype, g.agginitval) FROM pg_catalog.pg_aggregate g WHERE g.aggfnoid = f.oid)
+            (SELECT concat_ws(', ', g.aggkind, g.aggnumdirectargs, g.aggtransfn, g.aggfinalfn, g.aggtranstype::regtype, g.agginitval,
+                              g.aggcombinefn, g.aggserialfn, g.aggdeserialfn, g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn,
+                              g.aggfinalextra, g.aggmfinalextra, nullif(g.aggsortop, 0)::regoperator, g.aggtransspace,
+                              nullif(g.aggmtranstype, 0)::regtype, g.aggminitval, f.proparallel) FROM pg_catalog.pg_aggregate g WHERE g.aggfnoid = f.oid)
             ELSE pg_catalog.pg_get_functiondef(f.oid) END),
        ('owner', pg_catalog.pg_get_userbyid(f.proowner)::text),
        ('grants', (SELECT string_agg(g, ', ' ORDER BY g) FROM (

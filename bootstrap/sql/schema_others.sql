@@ -1,6 +1,5 @@
 -- What is compared of what is left: where the database is, extensions, settings of the database, statistics, collations,
--- casts, operators, publications, event triggers, foreign servers, default grants, security labels: kind, object,
--- property, value. Of what an extension brought nothing.
+-- casts, operators, publications, event triggers, default grants, security labels: kind, object, property, value. Of what an extension brought nothing.
 SELECT 'database', '-', 'tablespace', t.spcname::text
   FROM pg_catalog.pg_database d JOIN pg_catalog.pg_tablespace t ON t.oid = d.dattablespace
  WHERE d.datname = current_database()
@@ -20,13 +19,18 @@ SELECT 'statistics', format('%I.%I', n.nspname, s.stxname), p.property, p.value
   FROM pg_catalog.pg_statistic_ext s
   JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
  CROSS JOIN LATERAL (VALUES ('definition', pg_catalog.pg_get_statisticsobjdef(s.oid)),
-       ('target', nullif(coalesce(to_jsonb(s) ->> 'stxstattarget', '-1'), '-1'))) AS p (property, value)
+       ('target', nullif(coalesce(to_jsonb(s) ->> 'stxstattarget', '-1'), '-1')),
+       ('owner', pg_catalog.pg_get_userbyid(s.stxowner)::text),
+       ('comment', pg_catalog.obj_description(s.oid, 'pg_statistic_ext'))) AS p (property, value)
  WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcopydb')
 UNION ALL
-SELECT 'collation', format('%I.%I', n.nspname, l.collname), 'definition',
-       concat_ws(' ', to_jsonb(l) ->> 'collprovider', to_jsonb(l) ->> 'collcollate', to_jsonb(l) ->> 'collctype',
-                 coalesce(to_jsonb(l) ->> 'colllocale', to_jsonb(l) ->> 'colliculocale'), to_jsonb(l) ->> 'collisdeterministic')
+SELECT 'collation', format('%I.%I', n.nspname, l.collname), p.property, p.value
   FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace
+ CROSS JOIN LATERAL (VALUES
+       ('definition', concat_ws(' ', to_jsonb(l) ->> 'collprovider', to_jsonb(l) ->> 'collcollate', to_jsonb(l) ->> 'collctype',
+                 coalesce(to_jsonb(l) ->> 'colllocale', to_jsonb(l) ->> 'colliculocale'), to_jsonb(l) ->> 'collisdeterministic')),
+       ('owner', pg_catalog.pg_get_userbyid(l.collowner)::text),
+       ('comment', pg_catalog.obj_description(l.oid, 'pg_collation'))) AS p (property, value)
  WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcopydb')
    AND NOT EXISTS (
        SELECT FROM pg_catalog.pg_depend d
@@ -40,8 +44,12 @@ SELECT 'cast', format('%s AS %s', k.castsource::regtype, k.casttarget::regtype),
        SELECT FROM pg_catalog.pg_depend d
         WHERE d.classid = 'pg_cast'::regclass AND d.objid = k.oid AND d.deptype = 'e')
 UNION ALL
-SELECT 'operator', o.oid::regoperator::text, 'definition', concat_ws(' ', o.oprcode, o.oprresult::regtype, o.oprcanmerge, o.oprcanhash)
+SELECT 'operator', o.oid::regoperator::text, p.property, p.value
   FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+ CROSS JOIN LATERAL (VALUES
+       ('definition', concat_ws(' ', o.oprcode, o.oprresult::regtype, o.oprcanmerge, o.oprcanhash, nullif(o.oprcom, 0)::regoperator,
+                                nullif(o.oprnegate, 0)::regoperator, nullif(o.oprrest, 0)::regproc, nullif(o.oprjoin, 0)::regproc)),
+       ('owner', pg_catalog.pg_get_userbyid(o.oprowner)::text)) AS p (property, value)
  WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcopydb')
    AND NOT EXISTS (
        SELECT FROM pg_catalog.pg_depend d
@@ -50,15 +58,29 @@ UNION ALL
 SELECT 'publication', quote_ident(b.pubname), p.property, p.value
   FROM pg_catalog.pg_publication b
  CROSS JOIN LATERAL (VALUES
-       ('publishes', concat_ws(' ', b.puballtables, b.pubinsert, b.pubupdate, b.pubdelete, to_jsonb(b) ->> 'pubtruncate')),
+       ('publishes', concat_ws(' ', b.puballtables, b.pubinsert, b.pubupdate, b.pubdelete, to_jsonb(b) ->> 'pubtruncate',
+                               to_jsonb(b) ->> 'pubviaroot')),
+       ('owner', pg_catalog.pg_get_userbyid(b.pubowner)::text),
+       ('columns', (SELECT string_agg(format('%s (%s)', r.prrelid::regclass,
+                               (SELECT string_agg(a.attname, ', ' ORDER BY a.attname) FROM pg_catalog.pg_attribute a
+                                 WHERE a.attrelid = r.prrelid
+                                   AND a.attnum::text IN (SELECT jsonb_array_elements_text(to_jsonb(r) -> 'prattrs')))),
+                               ', ' ORDER BY r.prrelid::regclass::text)
+                      FROM pg_catalog.pg_publication_rel r
+                     WHERE r.prpubid = b.oid AND to_jsonb(r) ->> 'prattrs' IS NOT NULL)),
+       ('rows', (SELECT string_agg(format('%I.%I %s', v.schemaname, v.tablename, to_jsonb(v) ->> 'rowfilter'), ', '
+                                   ORDER BY v.schemaname, v.tablename)
+                   FROM pg_catalog.pg_publication_tables v
+                  WHERE v.pubname = b.pubname AND to_jsonb(v) ->> 'rowfilter' IS NOT NULL)),
        ('tables', (SELECT string_agg(r.prrelid::regclass::text, ', ' ORDER BY r.prrelid::regclass::text) FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = b.oid))
        ) AS p (property, value)
 UNION ALL
-SELECT 'event trigger', quote_ident(v.evtname), 'definition', concat_ws(' ', v.evtevent, v.evtfoid::regprocedure, v.evtenabled, array_to_string(v.evttags, ','))
+SELECT 'event trigger', quote_ident(v.evtname), p.property, p.value
   FROM pg_catalog.pg_event_trigger v
-UNION ALL
-SELECT 'foreign server', quote_ident(s.srvname), 'definition', concat_ws(' ', w.fdwname, s.srvtype, s.srvversion, (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(s.srvoptions) o))
-  FROM pg_catalog.pg_foreign_server s JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+ CROSS JOIN LATERAL (VALUES
+       ('definition', concat_ws(' ', v.evtevent, v.evtfoid::regprocedure, v.evtenabled, array_to_string(v.evttags, ','))),
+       ('owner', pg_catalog.pg_get_userbyid(v.evtowner)::text),
+       ('comment', pg_catalog.obj_description(v.oid, 'pg_event_trigger'))) AS p (property, value)
 UNION ALL
 SELECT 'default grants', format('%s %s %s', pg_catalog.pg_get_userbyid(a.defaclrole), coalesce(quote_ident(n.nspname), '-'), a.defaclobjtype), 'grants',
        (SELECT string_agg(g, ', ' ORDER BY g) FROM (

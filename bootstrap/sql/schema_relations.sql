@@ -11,7 +11,9 @@ SELECT CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WH
        ('grants', (SELECT string_agg(g, ', ' ORDER BY g) FROM (
             SELECT format('%s=%s%s', CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(x.grantee) END,
                           x.privilege_type, CASE WHEN x.is_grantable THEN '*' ELSE '' END)
-              FROM pg_catalog.aclexplode(coalesce(c.relacl, pg_catalog.acldefault(CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r'::"char" END, c.relowner))) AS x WHERE x.privilege_type <> 'MAINTAIN') AS granted (g))),
+              FROM pg_catalog.aclexplode(CASE c.relkind WHEN 'c' THEN
+                        (SELECT coalesce(t.typacl, pg_catalog.acldefault('T', t.typowner)) FROM pg_catalog.pg_type t WHERE t.oid = c.reltype)
+                   ELSE coalesce(c.relacl, pg_catalog.acldefault(CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r'::"char" END, c.relowner)) END) AS x WHERE x.privilege_type <> 'MAINTAIN') AS granted (g))),
        ('comment', pg_catalog.obj_description(c.oid, 'pg_class')),
        ('persistence', c.relpersistence::text),
        ('access method', am.amname::text),
@@ -26,6 +28,11 @@ SELECT CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WH
        ('definition', CASE WHEN c.relkind IN ('v', 'm') THEN pg_catalog.pg_get_viewdef(c.oid) END),
        ('sequence', CASE WHEN c.relkind = 'S' THEN format('%s start %s increment %s min %s max %s cache %s cycle %s',
                s.seqtypid::regtype, s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache, s.seqcycle) END),
+       ('foreign server', (SELECT format('%I %s', v.srvname, (SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(e.ftoptions) o))
+                             FROM pg_catalog.pg_foreign_table e JOIN pg_catalog.pg_foreign_server v ON v.oid = e.ftserver
+                            WHERE e.ftrelid = c.oid)),
+       ('options of large values', (SELECT string_agg(o, ', ' ORDER BY o)
+                                      FROM pg_catalog.pg_class t, unnest(t.reloptions) o WHERE t.oid = c.reltoastrelid)),
        ('owned by', (SELECT format('%s.%I', d.refobjid::regclass, a.attname)
                        FROM pg_catalog.pg_depend d
                        JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid

@@ -8,4 +8,4 @@ SELECT 'schema', quote_ident(n.nspname), p.property, p.value
                           x.privilege_type, CASE WHEN x.is_grantable THEN '*' ELSE '' END)
               FROM pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) AS x WHERE x.privilege_type <> 'MAINTAIN') AS granted (g))),
        ('comment', pg_catalog.obj_description(n.oid, 'pg_namespace'))) AS p (property, value)
- WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcopydb') AND n.nspname <> 'public'
+ WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgcopydb')

@@ -100,8 +100,11 @@ def test_half_of_each_connection_is_lost(
                 works(run, workload)
                 run.catches_up(180)
             workload.stop()
+            run.catches_up_idle()
+            # Nobody has anything to say any more, and they hear of the end position all the same.
+            proxy.lose(half)
             run.set_end()
-            wait_until(lambda: run.process.poll() is not None, 90, "the end position to be reached")
+            wait_until(lambda: run.process.poll() is not None, 120, "the end position to be reached")
         # Other sessions than those that hold something are only missed by the server when the proxy is gone.
         run.ends()
     finally:

@@ -25,6 +25,21 @@ CREATE PUBLICATION pub FOR TABLE app.customer;
 CREATE FUNCTION app.twice(i int) RETURNS int LANGUAGE sql AS 'SELECT i * 2';
 CREATE TRIGGER noted BEFORE INSERT ON public.kept FOR EACH ROW EXECUTE FUNCTION old.note();
 ALTER TABLE app.customer REPLICA IDENTITY FULL;
+CREATE FOREIGN DATA WRAPPER remote; CREATE SERVER there FOREIGN DATA WRAPPER remote OPTIONS (host 'a');
+CREATE SERVER elsewhere FOREIGN DATA WRAPPER remote;
+CREATE USER MAPPING FOR CURRENT_USER SERVER there OPTIONS (password 'secret');
+CREATE FOREIGN TABLE app.far (id int OPTIONS (name 'i')) SERVER there OPTIONS (path 'x');
+CREATE TEXT SEARCH CONFIGURATION app.words (COPY = simple);
+CREATE TEXT SEARCH DICTIONARY app.stems (TEMPLATE = simple, stopwords = english);
+CREATE FUNCTION app.same(int, int) RETURNS bool LANGUAGE sql AS 'SELECT $1 = $2';
+CREATE OPERATOR app.=== (LEFTARG = int, RIGHTARG = int, FUNCTION = app.same);
+CREATE OPERATOR FAMILY app.kin USING btree;
+CREATE OPERATOR CLASS app.order FOR TYPE int USING btree FAMILY app.kin AS
+    OPERATOR 1 <, OPERATOR 3 =, FUNCTION 1 btint4cmp(int, int);
+CREATE AGGREGATE app.total (int) (SFUNC = int4pl, STYPE = int);
+CREATE CONVERSION app.latin FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8;
+CREATE COLLATION app.plain (LOCALE = 'C');
+CREATE TYPE app.flag AS (f int);
 """
 
 
@@ -122,6 +137,42 @@ DIFFERENCES = [
         ),
         *("view", "app.named", "definition"),
     ),
+    ("REVOKE USAGE ON SCHEMA public FROM PUBLIC", "schema", "public", "grants"),
+    ("GRANT CREATE ON SCHEMA app TO PUBLIC", "schema", "app", "grants"),
+    ("ALTER SCHEMA app OWNER TO pg_monitor", "schema", "app", "owner"),
+    ("GRANT TRIGGER ON app.shared TO PUBLIC", "table", "app.shared", "grants"),
+    ("ALTER TABLE app.shared OWNER TO pg_monitor", "table", "app.shared", "owner"),
+    ("REVOKE EXECUTE ON FUNCTION app.twice FROM PUBLIC", "function", "app.twice(i integer)", "grants"),
+    ("REVOKE USAGE ON TYPE app.flag FROM PUBLIC", "composite type", "app.flag", "grants"),
+    ("ALTER SERVER there OPTIONS (SET host 'b')", "foreign server", "there", "definition"),
+    ("GRANT USAGE ON FOREIGN SERVER elsewhere TO PUBLIC", "foreign server", "elsewhere", "grants"),
+    ("ALTER FOREIGN DATA WRAPPER remote OPTIONS (debug 'on')", "foreign data wrapper", "remote", "options"),
+    ("DROP USER MAPPING FOR CURRENT_USER SERVER there", "user mapping", "there for postgres", None),
+    ("ALTER FOREIGN TABLE app.far OPTIONS (SET path 'y')", "foreign table", "app.far", "foreign server"),
+    ("ALTER FOREIGN TABLE app.far ALTER id OPTIONS (SET name 'j')", "column", "app.far.id", "options"),
+    (
+        "ALTER TEXT SEARCH CONFIGURATION app.words ALTER MAPPING FOR word WITH english_stem",
+        *("text search configuration", "app.words", "definition"),
+    ),
+    (
+        "ALTER TEXT SEARCH DICTIONARY app.stems (stopwords = russian)",
+        *("text search dictionary", "app.stems", "definition"),
+    ),
+    ("ALTER OPERATOR app.=== (int, int) OWNER TO pg_monitor", "operator", "app.===(integer,integer)", "owner"),
+    (
+        "ALTER OPERATOR FAMILY app.kin USING btree ADD OPERATOR 5 > (int, int)",
+        *("operator family of btree", "app.kin", "operators"),
+    ),
+    (
+        "CREATE OR REPLACE AGGREGATE app.total (int) (SFUNC = int4pl, STYPE = int, COMBINEFUNC = int4pl)",
+        *("aggregate", "app.total(integer)", "definition"),
+    ),
+    ("ALTER CONVERSION app.latin OWNER TO pg_monitor", "conversion", "app.latin", "owner"),
+    ("COMMENT ON COLLATION app.plain IS 'plain'", "collation", "app.plain", "comment"),
+    ("COMMENT ON POLICY p ON app.orders IS 'said'", "policy", "app.orders.p", "comment"),
+    ("ALTER TABLE app.shared SET (toast.autovacuum_enabled = off)", "table", "app.shared", "options of large values"),
+    ("ALTER PUBLICATION pub SET (publish_via_partition_root = true)", "publication", "pub", "publishes"),
+    ("ALTER PUBLICATION pub OWNER TO pg_monitor", "publication", "pub", "owner"),
     ("ALTER DATABASE {database} SET work_mem = '77kB'", "setting", "- work_mem", None),
     ("CREATE EXTENSION citext", "extension", "citext", None),
     (
