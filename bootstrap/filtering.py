@@ -102,7 +102,11 @@ def _roots(connection: Connection, selection: Selection) -> tuple[set[Address], 
     roots = {(CLASS, oid) for oid in tables}
     roots |= {(CLASS, selection.oids[name]) for name in selection.indexes}
     roots |= {(_NAMESPACE, selection.schema_oids[name]) for name in selection.schemas}
-    spared = connection.execute(query("spared_sequences"), {"tables": [str(oid) for oid in tables]}).fetchall()
+    of_sequences = {
+        "tables": [str(oid) for oid in tables],
+        "schemas": [str(selection.schema_oids[name]) for name in selection.schemas],
+    }
+    spared = connection.execute(query("spared_sequences"), of_sequences).fetchall()
     roots |= {(_CONSTRAINT, row[0]) for row in _broken_keys(connection, selection)}
     return roots, [row[0] for row in spared]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from pgcopydb.bootstrap.placement import parse_map
 from pgcopydb.cli.contradictions import check_options
 from pgcopydb.cli.options import filters_of, requirements_of
 from pgcopydb.runtime.errors import UsageError
+
+logger = logging.getLogger("pgcopydb.cli")
 
 
 def clone_options(values: Mapping[str, Any]) -> CloneOptions:
@@ -73,6 +76,6 @@ def _jobs(values: Mapping[str, Any]) -> Jobs:
 def _roles(values: Mapping[str, Any]) -> Roles:
     if not values.get("roles"):
         if values.get("no_role_passwords"):
-            raise UsageError("--no-role-passwords says nothing without --roles", hint="Give both, or leave it out.")
+            logger.warning("--no-role-passwords says nothing without --roles: no roles are copied")
         return Roles.NO
     return Roles.WITHOUT_PASSWORDS if values.get("no_role_passwords") else Roles.WITH_PASSWORDS

@@ -1,4 +1,5 @@
--- Sequences that a table owns which is left out, and that the default of a table takes its values from which is not.
+-- Sequences that a table owns which is left out, and that the default of a table takes its values from which is not;
+-- but for those whose schema is left out.
 SELECT DISTINCT owned.objid::bigint
   FROM pg_catalog.pg_depend owned
   JOIN pg_catalog.pg_class s ON s.oid = owned.objid AND s.relkind = 'S'
@@ -8,3 +9,4 @@ SELECT DISTINCT owned.objid::bigint
  WHERE owned.classid = 'pg_class'::regclass AND owned.refclassid = 'pg_class'::regclass AND owned.deptype = 'a'
    AND owned.refobjid = ANY (%(tables)s::text[]::oid[])
    AND NOT def.adrelid = ANY (%(tables)s::text[]::oid[])
+   AND NOT s.relnamespace = ANY (%(schemas)s::text[]::oid[])

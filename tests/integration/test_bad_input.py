@@ -46,7 +46,6 @@ def assert_one_clear_line(stderr: str, *words: str) -> None:
         (("--resume", "--restart"), ("--resume", "--restart")),
         (("--use-copy-binary", "--copy-format", "text"), ("--use-copy-binary", "--copy-format text")),
         (("--endpos", "0/1"), ("--endpos", "--follow")),
-        (("--no-role-passwords",), ("--no-role-passwords", "--roles")),
         (("--plugin", "pgoutput", "--wal2json-numeric-as-string"), ("--wal2json-numeric-as-string", "pgoutput")),
         (("--plugin", "test_decoding", "--wal2json-lossy-nan"), ("--wal2json-lossy-nan", "test_decoding")),
         ((*_TWO, "--follow", "--snapshot", "1-2-3"), ("--snapshot 1-2-3", "--follow", "replication slot")),

@@ -239,6 +239,17 @@ def test_what_cannot_be_done_is_refused_before_anything_is_changed(
     assert relations(pair.target) == set()
 
 
+def test_a_sequence_of_a_schema_that_goes(pgcopydb: Command, pair: DbPair, tmp_path: Path) -> None:
+    pair.source.execute(
+        "CREATE SCHEMA old; CREATE TABLE old.owner (id serial);"
+        "CREATE TABLE public.user (id int DEFAULT nextval('old.owner_id_seq'))"
+    )
+    code, log = clone(pgcopydb, pair, tmp_path, "[exclude-schema]\nold\n", check=False)
+    assert code == 2
+    assert 'table public.user is kept, but default value for public."user".id needs sequence old.owner_id_seq' in log
+    assert pair.target.fetch("SELECT FROM pg_class WHERE relname = 'user'") == []
+
+
 def test_triggers_that_go_are_said(pgcopydb: Command, pair: DbPair, tmp_path: Path) -> None:
     pair.source.execute(SCHEMA)
     pair.source.execute("CREATE TRIGGER noted BEFORE INSERT ON public.kept FOR EACH ROW EXECUTE FUNCTION old.note()")
