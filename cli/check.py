@@ -14,6 +14,8 @@ from pgcopydb.bootstrap.options import FollowOptions
 from pgcopydb.bootstrap.preflight import check_clone
 from pgcopydb.bootstrap.preflight_databases import check_databases
 from pgcopydb.cli import options as o
+from pgcopydb.cli import stream_options as so
+from pgcopydb.cli.given import begin_logging, servers, workdir_of
 from pgcopydb.cli.settings import clone_options
 from pgcopydb.cli.tables import print_findings
 from pgcopydb.daemon.plugins import PluginChoice
@@ -50,12 +52,12 @@ def check(
     no_role_passwords: o.NoRolePasswords = False,
     skip_vacuum: o.SkipVacuum = False,
     skip_db_properties: o.SkipDbProperties = False,
-    follow: o.Follow = False,
-    plugin: o.PluginOption = PluginChoice.AUTO,
-    wal2json_numeric_as_string: o.NumericAsString = False,
-    wal2json_lossy_nan: o.LossyNan = False,
-    slot_name: o.SlotName = DEFAULT_NAME,
-    origin: o.OriginName = DEFAULT_NAME,
+    follow: so.Follow = False,
+    plugin: so.PluginOption = PluginChoice.AUTO,
+    wal2json_numeric_as_string: so.NumericAsString = False,
+    wal2json_lossy_nan: so.LossyNan = False,
+    slot_name: so.SlotName = DEFAULT_NAME,
+    origin: so.OriginName = DEFAULT_NAME,
     json: o.Json = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
@@ -67,13 +69,13 @@ def check(
 
     Nothing is changed on either server. Exit code 0 when nothing stands in the way, 4 otherwise.
     """
-    o.begin_logging(verbose, notice, debug, trace, quiet)
-    source_info, target_info = o.servers(source, target)
+    begin_logging(verbose, notice, debug, trace, quiet)
+    source_info, target_info = servers(source, target)
     chosen = StreamOptions(plugin.plugin, slot_name, origin, wal2json_numeric_as_string, lossy_nan=wal2json_lossy_nan)
     settings = replace(
         clone_options(click.get_current_context().params), follow=FollowOptions(chosen) if follow else None
     )
-    workdir = o.workdir_of(directory)
+    workdir = workdir_of(directory)
     ends = Endpoint(source_info, "check"), Endpoint(target_info, "check")
     if all_databases:
         _, findings = check_databases(*ends, workdir, settings, exclude_database or ())

@@ -19,8 +19,10 @@ from pgcopydb.bootstrap.pipeline import run_clone
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.summary import build_summary
 from pgcopydb.cli import options as o
+from pgcopydb.cli import stream_options as so
 from pgcopydb.cli.contradictions import check_snapshot
 from pgcopydb.cli.display import watching
+from pgcopydb.cli.given import begin_logging, log_flags, servers, workdir_of
 from pgcopydb.cli.migration import Migration
 from pgcopydb.cli.settings import clone_options
 from pgcopydb.cli.stages import Following, flags_of_stages
@@ -78,19 +80,19 @@ def clone(
     resume: o.Resume = False,
     not_consistent: o.NotConsistent = False,
     snapshot: o.Snapshot = None,
-    follow: o.Follow = False,
-    plugin: o.PluginOption = PluginChoice.AUTO,
-    wal2json_numeric_as_string: o.NumericAsString = False,
-    wal2json_lossy_nan: o.LossyNan = False,
-    slot_name: o.SlotName = DEFAULT_NAME,
-    origin: o.OriginName = DEFAULT_NAME,
-    endpos: o.Endpos = None,
-    on_conflict: o.OnConflictOption = OnConflict.ERROR,
-    apply_mode: o.ApplyModeOption = ApplyMode.SERIAL,
-    keep_files: o.KeepFiles = False,
-    max_disk: o.MaxDisk = 0,
-    min_free: o.MinFree = None,
-    replay_no_op_updates: o.ReplayNoOp = False,
+    follow: so.Follow = False,
+    plugin: so.PluginOption = PluginChoice.AUTO,
+    wal2json_numeric_as_string: so.NumericAsString = False,
+    wal2json_lossy_nan: so.LossyNan = False,
+    slot_name: so.SlotName = DEFAULT_NAME,
+    origin: so.OriginName = DEFAULT_NAME,
+    endpos: so.Endpos = None,
+    on_conflict: so.OnConflictOption = OnConflict.ERROR,
+    apply_mode: so.ApplyModeOption = ApplyMode.SERIAL,
+    keep_files: so.KeepFiles = False,
+    max_disk: so.MaxDisk = 0,
+    min_free: so.MinFree = None,
+    replay_no_op_updates: so.ReplayNoOp = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -98,15 +100,15 @@ def clone(
     quiet: o.Quiet = False,
 ) -> None:
     """Copy a whole database: schema, data, indexes, constraints, sequences, large objects and settings."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     logger.info('Running pgcopydb version %s from "%s"', program_version(), sys.argv[0])
     chosen = StreamOptions(plugin.plugin, slot_name, origin, wal2json_numeric_as_string, lossy_nan=wal2json_lossy_nan)
     settings = replace(
         clone_options(click.get_current_context().params),
         follow=FollowOptions(chosen, endpos or Lsn()) if follow else None,
     )
-    source_info, target_info = o.servers(source, target)
-    workdir = o.workdir_of(directory)
+    source_info, target_info = servers(source, target)
+    workdir = workdir_of(directory)
     if all_databases:
         _clone_all(source_info, target_info, workdir, settings, exclude_database or ())
         return
@@ -117,7 +119,7 @@ def clone(
             target_info,
             workdir,
             stop,
-            flags=o.log_flags(verbose, notice, debug, trace, quiet),
+            flags=log_flags(verbose, notice, debug, trace, quiet),
             stage_flags=flags_of_stages(
                 on_conflict=on_conflict,
                 apply_mode=apply_mode,

@@ -21,9 +21,11 @@ from pgcopydb.bootstrap.run import log_finding
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.cli import options as o
 from pgcopydb.cli.contradictions import check_all_databases
+from pgcopydb.cli.given import begin_logging, filters_of, servers, workdir_of
 from pgcopydb.cli.groups import command_group
 from pgcopydb.cli.settings import tablespace_map_of
 from pgcopydb.cli.tables import print_comparison, print_schema_comparison
+from pgcopydb.cli.values import whole_number
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo
 from pgcopydb.postgres.filters import FilterRules
@@ -46,7 +48,7 @@ Jobs = Annotated[
         "--jobs",
         "-j",
         envvar="PGCOPYDB_TABLE_JOBS",
-        parser=o.whole_number(1, 128),
+        parser=whole_number(1, 128),
         help="Tables (or parts of them) compared at once, on both sides each.",
         metavar="N",
     ),
@@ -86,11 +88,11 @@ def data(
     quiet: o.Quiet = False,
 ) -> None:
     """Compare every table by checksum, and sequences and large objects too. Exit code 12 when anything differs."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     split = Split(split_tables_larger_than, split_max_parts)
     tables: list[TableComparison] = []
     with stop_on_signals() as stop:
-        for name, one, other in _pairs(o.servers(source, target), all_databases, exclude_database):
+        for name, one, other in _pairs(servers(source, target), all_databases, exclude_database):
             if other is None:
                 tables.append(TableComparison(_DATABASE, None, None, _MISSING, database=name))
                 continue
@@ -132,10 +134,10 @@ def schema(
     quiet: o.Quiet = False,
 ) -> None:
     """Compare both schemas, in both directions, property by property. Exit code 12 when anything differs."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     shown: list[dict[str, Any]] = []
     differences = 0
-    for name, one, other in _pairs(o.servers(source, target), all_databases, exclude_database):
+    for name, one, other in _pairs(servers(source, target), all_databases, exclude_database):
         if other is None:
             comparison = SchemaComparison([SchemaDifference(SchemaObject("database", name), "", "", None)], [], {})
         else:
@@ -202,12 +204,12 @@ def _difference(each: SchemaDifference) -> dict[str, str | None]:
 def _rules(directory: Path | None, filters: Path | None, database: str) -> FilterRules:
     """Of the file, or else of the run whose work directory was named; that of a ``database`` where it has several."""
     if filters is not None or directory is None:
-        return o.filters_of(filters)
+        return filters_of(filters)
     return load_selection(_workdir(directory, database)).rules
 
 
 def _workdir(directory: Path, database: str) -> WorkDir:
-    workdir = o.workdir_of(directory)
+    workdir = workdir_of(directory)
     return workdir.database(database) if database else workdir
 
 

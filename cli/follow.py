@@ -7,6 +7,8 @@ import typer
 from pgcopydb.apply.replay import ApplyMode, OnConflict
 from pgcopydb.cli import options as o
 from pgcopydb.cli import stages
+from pgcopydb.cli import stream_options as so
+from pgcopydb.cli.given import begin_logging, log_flags, servers, workdir_of
 from pgcopydb.cli.known import known_stream
 from pgcopydb.runtime.stop import stop_on_signals
 
@@ -16,13 +18,13 @@ def follow(
     source: o.Source = None,
     target: o.Target = None,
     directory: o.Directory = None,
-    endpos: o.Endpos = None,
-    on_conflict: o.OnConflictOption = OnConflict.ERROR,
-    apply_mode: o.ApplyModeOption = ApplyMode.SERIAL,
-    keep_files: o.KeepFiles = False,
-    max_disk: o.MaxDisk = 0,
-    min_free: o.MinFree = None,
-    replay_no_op_updates: o.ReplayNoOp = False,
+    endpos: so.Endpos = None,
+    on_conflict: so.OnConflictOption = OnConflict.ERROR,
+    apply_mode: so.ApplyModeOption = ApplyMode.SERIAL,
+    keep_files: so.KeepFiles = False,
+    max_disk: so.MaxDisk = 0,
+    min_free: so.MinFree = None,
+    replay_no_op_updates: so.ReplayNoOp = False,
     skip_large_objects: o.SkipLargeObjects = False,
     _resume: o.ResumeAnyway = False,
     verbose: o.Verbose = 0,
@@ -36,16 +38,16 @@ def follow(
     Needs the slot of an earlier `snapshot --follow` or `clone --follow` of the same work directory. It always goes on
     where it was left; applying waits for `stream sentinel set apply` when the copy was made step by step.
     """
-    o.begin_logging(verbose, notice, debug, trace, quiet)
-    source_info, target_info = o.servers(source, target)
-    workdir = o.workdir_of(directory)
+    begin_logging(verbose, notice, debug, trace, quiet)
+    source_info, target_info = servers(source, target)
+    workdir = workdir_of(directory)
     with stop_on_signals() as stop:
         following = stages.Following.between(
             source_info,
             target_info,
             workdir,
             stop,
-            flags=o.log_flags(verbose, notice, debug, trace, quiet),
+            flags=log_flags(verbose, notice, debug, trace, quiet),
             stage_flags=stages.flags_of_stages(
                 on_conflict=on_conflict,
                 apply_mode=apply_mode,

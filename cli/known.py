@@ -11,7 +11,7 @@ import click
 
 from pgcopydb.bootstrap.filtering import rules_of_run
 from pgcopydb.cli.accepted import GIVEN
-from pgcopydb.cli.options import filters_of
+from pgcopydb.cli.given import filters_of
 from pgcopydb.daemon.plugins import Plugin, PluginChoice
 from pgcopydb.daemon.stream import Stream, load_stream
 from pgcopydb.runtime.errors import StateError, UsageError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -28,6 +29,7 @@ from pgcopydb.bootstrap.schema_json import schema_json
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.bootstrap.summary import build_summary, summary_json
 from pgcopydb.cli import options as o
+from pgcopydb.cli.given import begin_logging, filters_of, server, workdir_of
 from pgcopydb.cli.groups import command_group
 from pgcopydb.cli.tables import new_console, new_table, print_progress, print_progress_of_all, print_summary
 from pgcopydb.postgres.classify import server_errors
@@ -39,6 +41,8 @@ from pgcopydb.postgres.server import inspect_server
 from pgcopydb.runtime.errors import UsageError
 from pgcopydb.runtime.sizes import pretty_size
 from pgcopydb.runtime.workdir import WorkDir
+
+logger = logging.getLogger("pgcopydb.cli")
 
 Summary = Annotated[bool, typer.Option("--summary", "-y", help="Print what each table and step took instead.")]
 Skipped = Annotated[
@@ -78,8 +82,8 @@ def _reading(
     """A connection, and what filters choose there."""
     if skipped and filters is None:
         raise UsageError("--list-skipped says nothing without --filters", hint="Give both, or leave it out.")
-    rules = o.filters_of(filters)
-    endpoint = Endpoint(o.server(Side.SOURCE, source), "list")
+    rules = filters_of(filters)
+    endpoint = Endpoint(server(Side.SOURCE, source), "list")
     with endpoint.connect("list") as connection, server_errors(Side.SOURCE, "listing"):
         selection = select(connection, rules)
         report_unmatched(selection)
@@ -115,7 +119,7 @@ def databases(
     quiet: o.Quiet = False,
 ) -> None:
     """Databases of the source's server, the largest first."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     with _reading(source, None) as (connection, _):
         rows = [
             {"oid": oid, "name": name, "bytes": size, "bytes-pretty": None if size is None else pretty_size(size)}
@@ -140,7 +144,7 @@ def extensions(
     quiet: o.Quiet = False,
 ) -> None:
     """Extensions of the source, with how many of their tables hold rows of users."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     with _reading(source, filters) as (connection, selection):
         if available:
             rows = [{**row, "shown": ", ".join(row["versions"])} for row in listing.available_versions(connection)]
@@ -183,7 +187,7 @@ def collations(
     quiet: o.Quiet = False,
 ) -> None:
     """Collations other than the default one, and what uses them."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     with _reading(source, None) as (connection, _):
         rows = [{"oid": oid, "name": name, "object": what} for oid, name, what in listing.collations(connection)]
     _print(rows, {"oid": "OID", "name": "Name", "object": "Object name"}, json=json)
@@ -207,7 +211,7 @@ def tables(
     quiet: o.Quiet = False,
 ) -> None:
     """Tables that a copy takes, the largest first."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     if skipped and without_key:
         raise UsageError("--without-pkey does not go with --list-skipped", hint="Leave one of them out.")
     with _reading(source, filters, skipped=skipped) as (connection, selection):
@@ -252,7 +256,7 @@ def table_parts(
     quiet: o.Quiet = False,
 ) -> None:
     """How one table would be copied in parts."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     if table_name is None:
         raise UsageError("no table is named", hint="Give --table-name, and --schema-name unless it is in public.")
     name = Name(schema_name or "public", table_name)
@@ -260,11 +264,11 @@ def table_parts(
     with _reading(source, None) as (connection, _):
         parts = listing.table_parts(connection, name, split)
     if len(parts) == 1:
-        o.logger.info("Table %s will be copied in one piece", name)
+        logger.info("Table %s will be copied in one piece", name)
         if not split.larger_than:
-            o.logger.warning("Nothing is split without --split-tables-larger-than")
+            logger.warning("Nothing is split without --split-tables-larger-than")
     else:
-        o.logger.info("Table %s will be copied in %d parts, by %s", name, len(parts), parts[-1].by)
+        logger.info("Table %s will be copied in %d parts, by %s", name, len(parts), parts[-1].by)
     rows = [{"part": f"{each.part}/{each.parts}", "min": each.least, "max": each.most, "by": each.by} for each in parts]
     _print(rows, {"part": "Part", "min": "Min", "max": "Max", "by": "By"}, json=json)
 
@@ -285,7 +289,7 @@ def sequences(
     quiet: o.Quiet = False,
 ) -> None:
     """Sequences, with the column that owns each."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     with _reading(source, filters, skipped=skipped) as (connection, selection):
         choose = listing.skipped_sequences if skipped else listing.sequences
         rows = choose(connection, selection)
@@ -309,7 +313,7 @@ def indexes(
     quiet: o.Quiet = False,
 ) -> None:
     """Indexes that a copy builds, with their constraints."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     if schema_name is not None and table_name is None:
         raise UsageError("--schema-name says nothing without --table-name", hint="Give both, or leave it out.")
     with _reading(source, filters) as (connection, selection):
@@ -334,7 +338,7 @@ def depends(
     quiet: o.Quiet = False,
 ) -> None:
     """What goes with what --filters names, because it depends on it."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     if filters is None:
         raise UsageError("`list depends` shows what depends on what is filtered", hint="Give --filters.")
     with _reading(source, filters, skipped=True) as (connection, selection):
@@ -362,10 +366,10 @@ def schema(
     quiet: o.Quiet = False,
 ) -> None:
     """Everything that a copy would take, as JSON: tables with columns and parts, indexes, sequences."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     split = Split(split_tables_larger_than, split_max_parts, not skip_split_by_ctid, estimate_table_sizes)
-    options = CloneOptions(split=split, filters=o.filters_of(filters))
-    endpoint = Endpoint(o.server(Side.SOURCE, source), "list")
+    options = CloneOptions(split=split, filters=filters_of(filters))
+    endpoint = Endpoint(server(Side.SOURCE, source), "list")
     with tempfile.TemporaryDirectory(prefix="pgcopydb-list-") as folder:
         workdir = WorkDir(Path(folder))
         workdir.create()
@@ -389,8 +393,8 @@ def progress(
     quiet: o.Quiet = False,
 ) -> None:
     """Show how far the run of a work directory is; it may be going on in another process."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
-    workdir = o.workdir_of(directory)
+    begin_logging(verbose, notice, debug, trace, quiet)
+    workdir = workdir_of(directory)
     with closing(CatalogStore.read(workdir.catalog)) as store:
         of_all = is_of_all(store)
         if json and of_all:

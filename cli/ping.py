@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pgcopydb.cli import options as o
+from pgcopydb.cli.given import begin_logging, server
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.postgres.server import inspect_server
@@ -33,11 +34,11 @@ def ping(
     quiet: o.Quiet = False,
 ) -> None:
     """Wait until both servers (or the one that is given) answer. Exit code 12 when one does not."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     given = [(side, text) for side, text in ((Side.SOURCE, source), (Side.TARGET, target)) if text]
     if not given:
         raise UsageError("no connection string to ping", hint="Give --source, --target or both.")
-    infos = [o.server(side, text) for side, text in given]
+    infos = [server(side, text) for side, text in given]
     with stop_on_signals() as stop, ThreadPoolExecutor(max_workers=len(infos)) as pool:
         answers = list(pool.map(lambda info: _ping(info, wait, stop), infos))
     if not all(answers):

@@ -10,7 +10,9 @@ import orjson
 import typer
 
 from pgcopydb.cli import options as o
+from pgcopydb.cli.given import begin_logging, server, workdir_of
 from pgcopydb.cli.groups import command_group
+from pgcopydb.cli.values import lsn_option
 from pgcopydb.daemon.heartbeat import read_state
 from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
 from pgcopydb.daemon.slot import sentinel_of
@@ -24,18 +26,18 @@ from pgcopydb.runtime.errors import UsageError
 
 logger = logging.getLogger("pgcopydb.cli")
 
-Position = Annotated[Lsn, typer.Argument(parser=o.lsn_option, metavar="LSN", help="A WAL position of the source.")]
+Position = Annotated[Lsn, typer.Argument(parser=lsn_option, metavar="LSN", help="A WAL position of the source.")]
 MaybePosition = Annotated[
     Optional[Lsn],  # noqa: UP045  typer reads this form on every Python that is supported
-    typer.Argument(parser=o.lsn_option, metavar="[LSN]", help="A WAL position of the source."),
+    typer.Argument(parser=lsn_option, metavar="[LSN]", help="A WAL position of the source."),
 ]
 Current = Annotated[bool, typer.Option("--current", "-C", help="Where the source's WAL is flushed to right now.")]
 
 
 def _open(source: str | None, target: str | None, directory: o.Directory) -> tuple[Sentinel, Endpoint]:
     """The sentinel, wherever the work directory says that it is: on the source unless that is a standby."""
-    endpoint = Endpoint(o.server(Side.SOURCE, source), secrets.token_hex(4))
-    stream = find_stream(o.workdir_of(directory))
+    endpoint = Endpoint(server(Side.SOURCE, source), secrets.token_hex(4))
+    stream = find_stream(workdir_of(directory))
     other = Endpoint(ConnInfo.parse(Side.TARGET, target), secrets.token_hex(4)) if target else None
     if stream is not None:
         return sentinel_of(stream, endpoint, other), endpoint
@@ -57,7 +59,7 @@ def setup(
     quiet: o.Quiet = False,
 ) -> None:
     """Make the sentinel by hand, or overwrite it."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     _open(source, target, directory)[0].create(startpos, endpos)
 
 
@@ -84,7 +86,7 @@ def get(
     quiet: o.Quiet = False,
 ) -> None:
     """Print what the sentinel says."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     asked = {
         "startpos": startpos,
         "endpos": endpos,
@@ -98,7 +100,7 @@ def get(
     if len(chosen) > 1:
         raise UsageError(f"only one of {', '.join(chosen)} can be asked for", hint="Leave them out to see all.")
     if transform_lsn:
-        state = read_state(o.workdir_of(directory), "transform")
+        state = read_state(workdir_of(directory), "transform")
         values: dict[str, str | bool] = {"transform_lsn": "0/0" if state is None else state.position}
     else:
         values = _values(_open(source, target, directory)[0].read())
@@ -128,7 +130,7 @@ def set_startpos(
     quiet: o.Quiet = False,
 ) -> None:
     """Record where streaming began."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     _open(source, target, directory)[0].set_startpos(startpos)
     typer.echo(startpos)
 
@@ -148,7 +150,7 @@ def set_endpos(
     quiet: o.Quiet = False,
 ) -> None:
     """Say where the migration ends, and print it. Stop writes on the source first; then give --current."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     if (endpos is None) != current:
         raise UsageError("give either an LSN or --current", hint="--current takes the source's position of now.")
     sentinel, endpoint = _open(source, target, directory)
@@ -173,7 +175,7 @@ def set_apply(
     quiet: o.Quiet = False,
 ) -> None:
     """Let changes be applied: the copy is complete."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     _open(source, target, directory)[0].set_apply(apply=True)
 
 
@@ -188,7 +190,7 @@ def set_prefetch(
     quiet: o.Quiet = False,
 ) -> None:
     """Only receive and transform from now on; nothing is applied until `set apply`."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     _open(source, target, directory)[0].set_apply(apply=False)
 
 

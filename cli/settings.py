@@ -10,7 +10,7 @@ from typing import Any
 from pgcopydb.bootstrap.options import CloneOptions, CopyFormat, ForeignKeys, Jobs, RestoreOptions, Roles, Skip, Split
 from pgcopydb.bootstrap.placement import parse_map
 from pgcopydb.cli.contradictions import check_options
-from pgcopydb.cli.options import filters_of, requirements_of
+from pgcopydb.cli.given import filters_of, requirements_of
 from pgcopydb.runtime.errors import UsageError
 
 logger = logging.getLogger("pgcopydb.cli")

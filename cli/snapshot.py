@@ -11,7 +11,9 @@ import typer
 
 from pgcopydb.bootstrap.snapshot import HeldSnapshot, adopt_snapshot, export_snapshot, hold_snapshot
 from pgcopydb.cli import options as o
+from pgcopydb.cli import stream_options as so
 from pgcopydb.cli.contradictions import check_plugin
+from pgcopydb.cli.given import begin_logging, server, workdir_of
 from pgcopydb.daemon.plugins import PluginChoice
 from pgcopydb.daemon.slot import StreamOptions, all_or_nothing, make_slot
 from pgcopydb.daemon.stream import DEFAULT_NAME, MAKING, find_stream
@@ -26,12 +28,12 @@ def snapshot(
     *,
     source: o.Source = None,
     directory: o.Directory = None,
-    follow: o.FollowSnapshot = False,
-    plugin: o.PluginOption = PluginChoice.AUTO,
-    wal2json_numeric_as_string: o.NumericAsString = False,
-    wal2json_lossy_nan: o.LossyNan = False,
-    slot_name: o.SlotName = DEFAULT_NAME,
-    origin: o.OriginName = DEFAULT_NAME,
+    follow: so.FollowSnapshot = False,
+    plugin: so.PluginOption = PluginChoice.AUTO,
+    wal2json_numeric_as_string: so.NumericAsString = False,
+    wal2json_lossy_nan: so.LossyNan = False,
+    slot_name: so.SlotName = DEFAULT_NAME,
+    origin: so.OriginName = DEFAULT_NAME,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -42,10 +44,10 @@ def snapshot(
 
     A clone of the same work directory uses it by itself, and can be resumed under it after a crash.
     """
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     check_plugin(click.get_current_context().params)
-    endpoint = Endpoint(o.server(Side.SOURCE, source), secrets.token_hex(4))
-    workdir = o.workdir_of(directory)
+    endpoint = Endpoint(server(Side.SOURCE, source), secrets.token_hex(4))
+    workdir = workdir_of(directory)
     chosen = StreamOptions(plugin.plugin, slot_name, origin, wal2json_numeric_as_string, lossy_nan=wal2json_lossy_nan)
 
     def take(source_end: Endpoint, on_lost: Callable[[SourceError], None], stop: Stop) -> HeldSnapshot:

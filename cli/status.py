@@ -18,6 +18,7 @@ from rich.text import Text
 from pgcopydb.bootstrap.progress import Progress, progress_json, read_progress
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.cli import options as o
+from pgcopydb.cli.given import begin_logging, workdir_of
 from pgcopydb.cli.tables import new_console, new_table
 from pgcopydb.daemon.slot_health import SlotHealth
 from pgcopydb.daemon.status import StageStatus, Status, StreamState, collect, status_json
@@ -56,8 +57,8 @@ def status(
 
     It may be running in another process, or be down; a server that does not answer is said, and the rest is shown.
     """
-    o.begin_logging(verbose, notice, debug, trace, quiet)
-    workdir = o.workdir_of(directory)
+    begin_logging(verbose, notice, debug, trace, quiet)
+    workdir = workdir_of(directory)
     source_end, target_end = (
         Endpoint(ConnInfo.parse(side, text), secrets.token_hex(4)) if text else None
         for side, text in ((Side.SOURCE, source), (Side.TARGET, target))

@@ -21,6 +21,7 @@ from pgcopydb.bootstrap.roles import dump_roles, restore_roles
 from pgcopydb.cli import options as o
 from pgcopydb.cli.clone import clone
 from pgcopydb.cli.display import watching
+from pgcopydb.cli.given import begin_logging, server, servers, workdir_of
 from pgcopydb.cli.groups import command_group
 from pgcopydb.cli.known import check_filters
 from pgcopydb.cli.settings import clone_options
@@ -106,8 +107,8 @@ def _command(steps: Collection[Step], text: str) -> Copy:
     ) -> None:
         _begin(verbose, notice, debug, trace, quiet)
         settings = replace(clone_options(click.get_current_context().params), steps=frozenset(steps))
-        source_info, target_info = o.servers(source, target)
-        workdir = o.workdir_of(directory)
+        source_info, target_info = servers(source, target)
+        workdir = workdir_of(directory)
         with stop_on_signals() as stop, watching(workdir):
             run_clone(source_info, target_info, workdir, settings, stop)
 
@@ -116,7 +117,7 @@ def _command(steps: Collection[Step], text: str) -> Copy:
 
 
 def _begin(verbose: int, notice: bool, debug: bool, trace: bool, quiet: bool) -> None:
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     logger.info('Running pgcopydb version %s from "%s"', program_version(), sys.argv[0])
 
 
@@ -156,8 +157,8 @@ def copy_blobs(
     settings = replace(
         clone_options(click.get_current_context().params), steps=frozenset({Step.LARGE_OBJECTS}), changed_only=changed
     )
-    source_info, target_info = o.servers(source, target)
-    workdir = o.workdir_of(directory)
+    source_info, target_info = servers(source, target)
+    workdir = workdir_of(directory)
     with stop_on_signals() as stop, watching(workdir):
         run_clone(source_info, target_info, workdir, settings, stop)
 
@@ -177,8 +178,8 @@ def copy_roles(
 ) -> None:
     """Make the roles of the source's server on the target's; those that are there stay as they are."""
     _begin(verbose, notice, debug, trace, quiet)
-    source_info, target_info = o.servers(source, target)
-    workdir = o.workdir_of(directory)
+    source_info, target_info = servers(source, target)
+    workdir = workdir_of(directory)
     workdir.create()
     with workdir.lock():
         dump_roles(Endpoint(source_info, "roles"), workdir, passwords=not no_role_passwords)
@@ -204,8 +205,8 @@ def dump_schema(
 ) -> None:
     """Write the source's schema to the work directory. The target is accepted, and not looked at."""
     _begin(verbose, notice, debug, trace, quiet)
-    info = o.server(Side.SOURCE, source)
-    workdir = o.workdir_of(directory)
+    info = server(Side.SOURCE, source)
+    workdir = workdir_of(directory)
     with stop_on_signals() as stop:
         dump_one(info, workdir, clone_options(click.get_current_context().params), stop)
 
@@ -224,8 +225,8 @@ def dump_roles_command(
 ) -> None:
     """Write the roles of the source's server to schema/roles.sql of the work directory."""
     _begin(verbose, notice, debug, trace, quiet)
-    info = o.server(Side.SOURCE, source)
-    workdir = o.workdir_of(directory)
+    info = server(Side.SOURCE, source)
+    workdir = workdir_of(directory)
     workdir.create()
     with workdir.lock():
         dump_roles(Endpoint(info, "roles"), workdir, passwords=not no_role_passwords)
@@ -244,8 +245,8 @@ def restore_roles_command(
 ) -> None:
     """Make the roles of schema/roles.sql on the target; those that are there stay as they are."""
     _begin(verbose, notice, debug, trace, quiet)
-    info = o.server(Side.TARGET, target)
-    workdir = o.workdir_of(directory)
+    info = server(Side.TARGET, target)
+    workdir = workdir_of(directory)
     if not workdir.roles_sql.exists():
         raise StateError(f"there is no {workdir.roles_sql}", hint="`pgcopydb dump roles` of the same --dir writes it.")
     with workdir.lock():
@@ -279,8 +280,8 @@ def _restore(steps: tuple[Step, ...], text: str) -> Copy:
         quiet: o.Quiet = False,
     ) -> None:
         _begin(verbose, notice, debug, trace, quiet)
-        info = o.server(Side.TARGET, target)
-        workdir = o.workdir_of(directory)
+        info = server(Side.TARGET, target)
+        workdir = workdir_of(directory)
         check_filters(workdir)
         with stop_on_signals() as stop:
             restore_sections(info, workdir, clone_options(click.get_current_context().params), steps, stop)
@@ -307,9 +308,9 @@ def restore_parse_list(
     quiet: o.Quiet = False,
 ) -> None:
     """Print the entries of an archive's list: dump id, catalog and object oid, kind, the rest."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     if file is None:
-        workdir = o.workdir_of(directory)
+        workdir = workdir_of(directory)
         if not workdir.contents(SECTIONS[0]).exists():
             raise StateError(
                 f"the work directory {workdir.top} has no schema dump",

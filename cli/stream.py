@@ -22,7 +22,9 @@ from pgcopydb.apply.prune import prune as remove_durable
 from pgcopydb.apply.replay import ApplyMode, OnConflict
 from pgcopydb.cli import options as o
 from pgcopydb.cli import sentinel, stages
+from pgcopydb.cli import stream_options as so
 from pgcopydb.cli.contradictions import check_plugin
+from pgcopydb.cli.given import begin_logging, log_flags, server, servers, workdir_of
 from pgcopydb.cli.groups import command_group
 from pgcopydb.cli.known import known_stream
 from pgcopydb.daemon.control import check_reached
@@ -70,7 +72,7 @@ def _or_standard(name: str | None, option: str, wanted: bool) -> str | None:
 
 
 def _endpoint(side: Side, text: str | None, workdir: WorkDir) -> Endpoint:
-    return Endpoint(o.server(side, text).noticing_loss(), workdir.mark)
+    return Endpoint(server(side, text).noticing_loss(), workdir.mark)
 
 
 def _optional_target(text: str | None, workdir: WorkDir) -> Endpoint | None:
@@ -83,12 +85,12 @@ def setup(
     source: o.Source = None,
     target: o.Target = None,
     directory: o.Directory = None,
-    plugin: o.PluginOption = PluginChoice.AUTO,
-    wal2json_numeric_as_string: o.NumericAsString = False,
-    wal2json_lossy_nan: o.LossyNan = False,
-    slot_name: o.SlotName = DEFAULT_NAME,
-    origin: o.OriginName = DEFAULT_NAME,
-    endpos: o.Endpos = None,
+    plugin: so.PluginOption = PluginChoice.AUTO,
+    wal2json_numeric_as_string: so.NumericAsString = False,
+    wal2json_lossy_nan: so.LossyNan = False,
+    slot_name: so.SlotName = DEFAULT_NAME,
+    origin: so.OriginName = DEFAULT_NAME,
+    endpos: so.Endpos = None,
     json: o.ShortJson = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
@@ -97,9 +99,9 @@ def setup(
     quiet: o.Quiet = False,
 ) -> None:
     """Make what following changes needs: the slot unless `snapshot --follow` made it, the sentinel and the origin."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     check_plugin(click.get_current_context().params)
-    workdir = o.workdir_of(directory)
+    workdir = workdir_of(directory)
     source_end, target_end = _endpoint(Side.SOURCE, source, workdir), _endpoint(Side.TARGET, target, workdir)
     workdir.create()
     with ExitStack() as stack:
@@ -136,8 +138,8 @@ def cleanup(
     source: o.Source = None,
     target: o.Target = None,
     directory: o.Directory = None,
-    slot_name: o.SlotName = DEFAULT_NAME,
-    origin: o.OriginName = DEFAULT_NAME,
+    slot_name: so.SlotName = DEFAULT_NAME,
+    origin: so.OriginName = DEFAULT_NAME,
     json: o.ShortJson = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
@@ -149,8 +151,8 @@ def cleanup(
 
     Can be run after a run that was aborted, and again. A migration that is running is not touched.
     """
-    o.begin_logging(verbose, notice, debug, trace, quiet)
-    workdir = o.workdir_of(directory)
+    begin_logging(verbose, notice, debug, trace, quiet)
+    workdir = workdir_of(directory)
     source_end, target_end = _endpoint(Side.SOURCE, source, workdir), _endpoint(Side.TARGET, target, workdir)
     workdir.create()
     with ExitStack() as stack:
@@ -169,10 +171,10 @@ def receive(
     source: o.Source = None,
     target: o.Target = None,
     directory: o.Directory = None,
-    endpos: o.Endpos = None,
-    max_disk: o.MaxDisk = 0,
-    min_free: o.MinFree = None,
-    to_stdout: o.ToStdout = False,
+    endpos: so.Endpos = None,
+    max_disk: so.MaxDisk = 0,
+    min_free: so.MinFree = None,
+    to_stdout: so.ToStdout = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -180,8 +182,8 @@ def receive(
     quiet: o.Quiet = False,
 ) -> None:
     """Receive changes into JSON files, or to stdout, until the end position."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
-    workdir = o.workdir_of(directory)
+    begin_logging(verbose, notice, debug, trace, quiet)
+    workdir = workdir_of(directory)
     source_end = _endpoint(Side.SOURCE, source, workdir)
     stream = known_stream(workdir)
     with stop_on_signals() as stop:
@@ -202,9 +204,9 @@ def transform(
     source: o.Source = None,
     target: o.Target = None,
     directory: o.Directory = None,
-    replay_no_op_updates: o.ReplayNoOp = False,
-    from_stdin: o.FromStdin = False,
-    to_stdout: o.SqlToStdout = False,
+    replay_no_op_updates: so.ReplayNoOp = False,
+    from_stdin: so.FromStdin = False,
+    to_stdout: so.SqlToStdout = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -212,14 +214,14 @@ def transform(
     quiet: o.Quiet = False,
 ) -> None:
     """Turn JSON files into SQL files as they grow, until the end position; or one file, or stdin (-)."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     json_file, sql_file = (
         _or_standard(json_file, "--from-stdin", from_stdin),
         _or_standard(sql_file, "--to-stdout", to_stdout),
     )
     if json_file is None and sql_file is not None:
         raise UsageError("--to-stdout says nothing without a JSON file", hint="Name one, or give --from-stdin.")
-    workdir = o.workdir_of(directory)
+    workdir = workdir_of(directory)
     source_end, target_end = _endpoint(Side.SOURCE, source, workdir), _endpoint(Side.TARGET, target, workdir)
     stream = known_stream(workdir)
     if json_file is not None:
@@ -252,11 +254,11 @@ def apply(
     source: o.Source = None,
     target: o.Target = None,
     directory: o.Directory = None,
-    endpos: o.Endpos = None,
-    on_conflict: o.OnConflictOption = OnConflict.ERROR,
-    apply_mode: o.ApplyModeOption = ApplyMode.SERIAL,
-    keep_files: o.KeepFiles = False,
-    from_stdin: o.FromStdin = False,
+    endpos: so.Endpos = None,
+    on_conflict: so.OnConflictOption = OnConflict.ERROR,
+    apply_mode: so.ApplyModeOption = ApplyMode.SERIAL,
+    keep_files: so.KeepFiles = False,
+    from_stdin: so.FromStdin = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -268,12 +270,12 @@ def apply(
     The target knows what it has: nothing is applied twice, whatever is fed in. With `--target -` the statements are
     printed instead: those of the file, or of all SQL files that there are.
     """
-    o.begin_logging(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
     sql_file = _or_standard(sql_file, "--from-stdin", from_stdin)
     if target == "-":
-        print_statements(o.workdir_of(directory).changes, sql_file, sys.stdout.buffer)
+        print_statements(workdir_of(directory).changes, sql_file, sys.stdout.buffer)
         return
-    workdir = o.workdir_of(directory)
+    workdir = workdir_of(directory)
     target_end = _endpoint(Side.TARGET, target, workdir)
     stream = known_stream(workdir)
     if sql_file is not None:
@@ -309,8 +311,8 @@ def prune(
     quiet: o.Quiet = False,
 ) -> None:
     """Remove the files of changes that the target has on its disk, and say which. Applying does so by itself."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
-    workdir = o.workdir_of(directory)
+    begin_logging(verbose, notice, debug, trace, quiet)
+    workdir = workdir_of(directory)
     stream = known_stream(workdir)
     source_end, target_end = _endpoint(Side.SOURCE, source, workdir), _optional_target(target, workdir)
     with closing(sentinel_of(stream, source_end, target_end)) as sentinel_here:
@@ -333,10 +335,10 @@ def prefetch(
     source: o.Source = None,
     target: o.Target = None,
     directory: o.Directory = None,
-    endpos: o.Endpos = None,
-    max_disk: o.MaxDisk = 0,
-    min_free: o.MinFree = None,
-    replay_no_op_updates: o.ReplayNoOp = False,
+    endpos: so.Endpos = None,
+    max_disk: so.MaxDisk = 0,
+    min_free: so.MinFree = None,
+    replay_no_op_updates: so.ReplayNoOp = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -344,8 +346,8 @@ def prefetch(
     quiet: o.Quiet = False,
 ) -> None:
     """Receive and transform until the end position; nothing is applied."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
-    flags = o.log_flags(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
+    flags = log_flags(verbose, notice, debug, trace, quiet)
     more = stages.flags_of_stages(replay_no_op_updates=replay_no_op_updates, max_disk=max_disk, min_free=min_free)
     _run(source, target, directory, endpos, stages.RECEIVE_AND_TRANSFORM, flags, more)
 
@@ -355,11 +357,11 @@ def catchup(
     source: o.Source = None,
     target: o.Target = None,
     directory: o.Directory = None,
-    endpos: o.Endpos = None,
-    on_conflict: o.OnConflictOption = OnConflict.ERROR,
-    apply_mode: o.ApplyModeOption = ApplyMode.SERIAL,
-    keep_files: o.KeepFiles = False,
-    replay_no_op_updates: o.ReplayNoOp = False,
+    endpos: so.Endpos = None,
+    on_conflict: so.OnConflictOption = OnConflict.ERROR,
+    apply_mode: so.ApplyModeOption = ApplyMode.SERIAL,
+    keep_files: so.KeepFiles = False,
+    replay_no_op_updates: so.ReplayNoOp = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -367,8 +369,8 @@ def catchup(
     quiet: o.Quiet = False,
 ) -> None:
     """Transform and apply what was received, until the end position; nothing is received."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
-    flags = o.log_flags(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
+    flags = log_flags(verbose, notice, debug, trace, quiet)
     more = stages.flags_of_stages(
         on_conflict=on_conflict, apply_mode=apply_mode, keep_files=keep_files, replay_no_op_updates=replay_no_op_updates
     )
@@ -380,13 +382,13 @@ def replay(
     source: o.Source = None,
     target: o.Target = None,
     directory: o.Directory = None,
-    endpos: o.Endpos = None,
-    on_conflict: o.OnConflictOption = OnConflict.ERROR,
-    apply_mode: o.ApplyModeOption = ApplyMode.SERIAL,
-    keep_files: o.KeepFiles = False,
-    max_disk: o.MaxDisk = 0,
-    min_free: o.MinFree = None,
-    replay_no_op_updates: o.ReplayNoOp = False,
+    endpos: so.Endpos = None,
+    on_conflict: so.OnConflictOption = OnConflict.ERROR,
+    apply_mode: so.ApplyModeOption = ApplyMode.SERIAL,
+    keep_files: so.KeepFiles = False,
+    max_disk: so.MaxDisk = 0,
+    min_free: so.MinFree = None,
+    replay_no_op_updates: so.ReplayNoOp = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -394,8 +396,8 @@ def replay(
     quiet: o.Quiet = False,
 ) -> None:
     """Receive, transform and apply until the end position."""
-    o.begin_logging(verbose, notice, debug, trace, quiet)
-    flags = o.log_flags(verbose, notice, debug, trace, quiet)
+    begin_logging(verbose, notice, debug, trace, quiet)
+    flags = log_flags(verbose, notice, debug, trace, quiet)
     more = stages.flags_of_stages(
         on_conflict=on_conflict,
         apply_mode=apply_mode,
@@ -416,8 +418,8 @@ def _run(
     flags: list[str],
     more: Mapping[str, Sequence[str]],
 ) -> None:
-    source_info, target_info = o.servers(source, target)
-    workdir = o.workdir_of(directory)
+    source_info, target_info = servers(source, target)
+    workdir = workdir_of(directory)
     stream = known_stream(workdir)
     with stop_on_signals() as stop, workdir.lock("follow"):
         following = stages.Following.between(source_info, target_info, workdir, stop, flags, more)
