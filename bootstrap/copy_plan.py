@@ -8,7 +8,7 @@ the statistics say: the first and the last one are open-ended.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,10 +58,17 @@ def parts_wanted(size: int, split: Split) -> int:
     return min(parts, split.max_parts) if split.max_parts else parts
 
 
-def ranges(kind: str, low: int, high: int, parts: int) -> Iterator[PartRange]:
-    """Cut ``low..high`` into at most ``parts`` ranges of equal width; the first and the last are open-ended."""
-    step = -(-(high - low + 1) // parts)
-    starts = list(range(low, high + 1, step))
+def ranges(kind: str, low: int, high: int, parts: int, histogram: Sequence[int] = ()) -> Iterator[PartRange]:
+    """Cut ``low..high`` into at most ``parts`` ranges; the first and the last are open-ended.
+
+    Of as many rows each as ``histogram`` has it, values between which there are equally many; of equal width where that
+    says too little.
+    """
+    known = sorted({value for value in histogram if low < value <= high})
+    if len(known) >= parts:
+        starts = [low, *(known[len(known) * number // parts] for number in range(1, parts))]
+    else:
+        starts = list(range(low, high + 1, -(-(high - low + 1) // parts)))
     for number, start in enumerate(starts):
         yield PartRange(
             kind,
@@ -71,15 +78,22 @@ def ranges(kind: str, low: int, high: int, parts: int) -> Iterator[PartRange]:
 
 
 def plan_table(
-    *, parts: int, key: str | None, bounds: tuple[int, int] | None, nullable: bool, pages: int | None
+    *,
+    parts: int,
+    key: str | None,
+    bounds: tuple[int, int] | None,
+    nullable: bool,
+    pages: int | None,
+    histogram: Sequence[int] = (),
 ) -> list[PartRange]:
     """The parts of one table: by key where it has one, else by heap pages where that can be done, else whole.
 
-    ``bounds`` are the key's smallest and largest value; ``pages`` is none where ctid ranges must not be used.
+    ``bounds`` are the key's smallest and largest value, ``histogram`` what the statistics say of those between;
+    ``pages`` is none where ctid ranges must not be used.
     """
     planned: list[PartRange] = []
     if parts > 1 and key is not None and bounds is not None:
-        planned = list(ranges("key", *bounds, parts))
+        planned = list(ranges("key", *bounds, parts, histogram))
         if nullable and len(planned) > 1:
             planned.insert(0, PartRange("null"))
     elif parts > 1 and key is None and pages:
@@ -136,12 +150,16 @@ class LargeTable:
 def plan_large(connection: Connection, table: LargeTable, split: Split) -> list[PartRange]:
     """The parts of one table, as its rows are now."""
     bounds, pages = None, None
+    histogram: Sequence[int] = ()
     if table.key is not None:
         bounds = _key_bounds(connection, table.name, table.key)
+        histogram = _histogram(connection, table.name, table.key)
     elif split.by_ctid and table.access_method == "heap" and connection.info.server_version >= TID_RANGE_SCAN:
         pages = _heap_pages(connection, table.oid)
     parts = parts_wanted(table.bytes, split)
-    return plan_table(parts=parts, key=table.key, bounds=bounds, nullable=table.nullable, pages=pages)
+    return plan_table(
+        parts=parts, key=table.key, bounds=bounds, nullable=table.nullable, pages=pages, histogram=histogram
+    )
 
 
 def _plan_large(connection: Connection, store: CatalogStore, row: Row, split: Split) -> list[PartRange]:
@@ -164,6 +182,16 @@ def _key_bounds(connection: Connection, name: Name, key: str) -> tuple[int, int]
         f"SELECT min({column})::bigint, max({column})::bigint FROM ONLY {name.sql}"  # noqa: S608  both are quoted
     ).fetchone()
     return None if row is None or row[0] is None else (row[0], row[1])
+
+
+def _histogram(connection: Connection, name: Name, key: str) -> Sequence[int]:
+    """As the last ANALYZE has seen it: rows are copied whatever it says, in parts that may differ in size."""
+    row = connection.execute(
+        "SELECT histogram_bounds::text::bigint[] FROM pg_catalog.pg_stats"
+        " WHERE schemaname = %s AND tablename = %s AND attname = %s AND NOT inherited",
+        (name.schema, name.name, key),
+    ).fetchone()
+    return [] if row is None or row[0] is None else row[0]
 
 
 def _heap_pages(connection: Connection, oid: int) -> int:

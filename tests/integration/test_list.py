@@ -113,6 +113,12 @@ def test_table_parts(lists: Lists, database: Database) -> None:
     assert (parts[0]["min"], parts[-1]["max"]) == (None, None)
     assert all(one["max"] + 1 == other["min"] for one, other in pairwise(parts))
     assert len(lists.json("table-parts", "--table-name", "split")) == 1
+    database.execute("INSERT INTO split VALUES (2000000000, 'far from all others'); ANALYZE split")
+    parts = lists.json("table-parts", "--table-name", "split", "--split-tables-larger-than", "128 kB")
+    inside = "SELECT count(*) FROM split WHERE id BETWEEN {} AND {}"
+    counts = [database.fetch(inside.format(row["min"] or 0, row["max"] or 2**31 - 1))[0][0] for row in parts]
+    assert sum(counts) == 1001
+    assert max(counts) < 2 * min(counts)
 
 
 def test_schema(lists: Lists, database: Database) -> None:

@@ -34,12 +34,26 @@ def covers(part: PartRange, value: int) -> bool:
     width=st.integers(0, 10_000),
     parts=st.integers(2, 50),
     value=st.integers(-(2**63), 2**63 - 1),
+    seen=st.lists(st.integers(-100, 10_100)),
 )
-def test_every_value_is_in_exactly_one_range(low: int, width: int, parts: int, value: int) -> None:
-    planned = list(ranges("key", low, min(low + width, 2**63 - 1), parts))
+def test_every_value_is_in_exactly_one_range(low: int, width: int, parts: int, value: int, seen: list[int]) -> None:
+    planned = list(ranges("key", low, min(low + width, 2**63 - 1), parts, [low + each for each in seen]))
     assert 1 <= len(planned) <= parts
     for probe in (value, low - 1, low, low + width // 2, low + width, low + width + 1):
         assert sum(covers(part, probe) for part in planned) == 1
+
+
+def test_parts_have_as_many_rows_each_as_the_statistics_tell() -> None:
+    """One number that is far from all others does not leave all rows to one part."""
+    plan = plan_table(
+        parts=4, key="k", bounds=(1, 10**12), nullable=False, pages=None, histogram=[*range(1, 101), 10**12]
+    )
+    assert [part.condition("k") for part in plan] == [
+        '"k" <= 26',
+        '"k" >= 27 AND "k" <= 51',
+        '"k" >= 52 AND "k" <= 76',
+        '"k" >= 77',
+    ]
 
 
 def test_a_nullable_key_has_a_part_of_its_own_for_null() -> None:
