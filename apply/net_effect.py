@@ -30,7 +30,7 @@ _ROWS: Final = rb"(?P<rows>(?:ONLY )?(?P<table>" + IDENT + rb"\." + IDENT + rb")
 _ASSIGNED: Final = IDENT + rb" = (?:''|NULL)"
 _EQUAL: Final = IDENT + rb" = ''"
 
-_split = re.compile(rb"(" + _LITERAL + rb")", re.DOTALL).split
+_split_any = re.compile(rb"(" + _LITERAL + rb")", re.DOTALL).split
 _find_literals = re.compile(_LITERAL, re.DOTALL).findall
 _find_values = re.compile(_LITERAL + rb"|NULL", re.DOTALL).findall
 _find_names = re.compile(IDENT).findall
@@ -69,6 +69,10 @@ class _Update(NamedTuple):
     nulls: tuple[int, ...]
     keys: tuple[bytes, ...]
     sets_key: bool
+
+
+_UNKNOWN: Final = _Update(b"", b"", (), (), (), sets_key=False)
+"""In the place of a form that was not looked for yet."""
 
 
 class _Insert(NamedTuple):
@@ -249,11 +253,14 @@ class NetEffect:
 
     def add(self, line: bytes) -> bool:
         """False for one that keeps its place among all: it comes behind what ``take`` gives, and was not added."""
-        added = len(line) <= _LONGEST_LINE and (
-            (line.startswith(b"UPDATE ") and self._add_update(line))
-            or (line.startswith(b"INSERT ") and self._add_insert(line))
-            or (line.startswith(b"DELETE ") and self._add_delete(line))
-        )
+        if len(line) > _LONGEST_LINE:
+            added = False
+        elif line.startswith(b"UPDATE "):
+            added = self._add_update(line)
+        elif line.startswith(b"INSERT "):
+            added = self._add_insert(line)
+        else:
+            added = line.startswith(b"DELETE ") and self._add_delete(line)
         if not added:
             table = table_of(line)
             if table is None or table in self.apart:
@@ -273,17 +280,14 @@ class NetEffect:
                     yield from phase.statements()
 
     def _add_update(self, line: bytes) -> bool:
-        parts = _split(line)
-        shape = tuple(parts[::2])
-        if shape in self._updates:
-            form = self._updates[shape]
-        else:
-            form = self._updates[shape] = _update_form(shape)
-            if len(self._updates) > _SHAPES:
-                self._updates.clear()
+        shape, literals = _split(line)
+        form = self._updates.get(shape, _UNKNOWN)
+        if form is _UNKNOWN:
+            form = _update_form(shape)
+            if len(self._updates) < _SHAPES:
+                self._updates[shape] = form
         if form is None or form.table in self.apart:
             return False
-        literals = parts[1::2]
         count = len(form.columns) - len(form.nulls)
         key: Key = literals[count] if len(form.keys) == 1 else tuple(literals[count:])
         values = literals[:count]
@@ -359,6 +363,15 @@ def reduced(lines: Iterable[bytes], net: NetEffect) -> Iterator[bytes]:
             net.changes += max(0, expected_rows(line))
             yield line
     yield from net.take()
+
+
+def _split(line: bytes) -> tuple[tuple[bytes, ...], list[bytes]]:
+    """What is between the literals of a line, and these."""
+    if b"''" in line or b"\\" in line:
+        parts = _split_any(line)
+        return tuple(parts[::2]), parts[1::2]
+    parts = line.split(b"'")
+    return tuple(parts[::2]), [b"'%b'" % part for part in parts[1::2]]
 
 
 def _update_form(shape: tuple[bytes, ...]) -> _Update | None:
