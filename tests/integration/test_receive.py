@@ -290,7 +290,8 @@ def test_what_was_received_before_a_restart_counts_for_the_limit(
     insert = "INSERT INTO t SELECT i, repeat('v', 100) FROM generate_series({}, {}) i"
     database.execute(insert.format(1, 100))
     applied = current(database)
-    receive(database, receiver(folder, start), Stop(), applied)
+    # Nothing is acknowledged: what is cut off again may be more than this transaction, for the server writes WAL too.
+    receive(database, receiver(folder, start), Stop(), applied, replayed=start)
     path = max(folder.glob("*.json*"))
     lines = path.read_bytes().splitlines(keepends=True)
     commit = max(number for number, line in enumerate(lines) if line.startswith(b'{"action":"C"'))
