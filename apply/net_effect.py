@@ -11,9 +11,9 @@ to do when a statement is refused, for a value that is unique may be in two rows
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from pgcopydb.apply.sql_lines import IDENT, expected_rows, table_of
 
@@ -56,8 +56,8 @@ _match_delete = re.compile(
     + rb")+)\))"
 ).fullmatch
 
-Key = bytes | tuple[bytes, ...]
-"""The literals of a key: one, or several."""
+Key = tuple[bytes, ...]
+"""The literals of a key."""
 
 
 class _Update(NamedTuple):
@@ -69,10 +69,6 @@ class _Update(NamedTuple):
     nulls: tuple[int, ...]
     keys: tuple[bytes, ...]
     sets_key: bool
-
-
-_UNKNOWN: Final = _Update(b"", b"", (), (), (), sets_key=False)
-"""In the place of a form that was not looked for yet."""
 
 
 class _Insert(NamedTuple):
@@ -92,6 +88,9 @@ class _Delete(NamedTuple):
 
 
 Values = list[bytes]
+
+F = TypeVar("F")
+H = TypeVar("H", bound=Hashable)
 
 
 @dataclass(slots=True)
@@ -155,11 +154,11 @@ class _Phase:
             if any(name not in form.columns for name in self.keys):
                 return False
             places = [form.columns.index(name) for name in self.keys]
-            rows = _rows_of(form, text, count)
-            if rows is None:
+            rows = _in_rows(text, _find_values(text), len(form.columns), brackets=2)
+            if rows is None or len(rows) != count:
                 return False
             for values in rows:
-                key = values[places[0]] if len(places) == 1 else tuple([values[place] for place in places])
+                key = tuple([values[place] for place in places])
                 if key in found or key in self.inserted or key in self.updated:
                     return False
                 found[key] = (form, values)
@@ -176,7 +175,7 @@ class _Phase:
         return True
 
     def _deletions(self) -> Iterator[bytes]:
-        for keys in _pieces([_key_text(key) for key in self.deleted]):
+        for keys in _pieces([b", ".join(key) for key in self.deleted]):
             if len(self.keys) == 1:
                 yield b"DELETE FROM %s WHERE %s IN (%s);%s" % (
                     self.rows,
@@ -197,7 +196,7 @@ class _Phase:
                 yield self._one_update(columns, *changes[0])
                 continue
             assigned = b", ".join([b"%s = v.%s" % (name, name) for name in columns])
-            rows = [b"(%s, %s)" % (_key_text(key), b", ".join(values)) for key, values in changes]
+            rows = [b"(%s)" % b", ".join([*key, *values]) for key, values in changes]
             for piece in _pieces(rows):
                 source = self._values(self.keys + columns, piece)
                 end = _end(len(piece))
@@ -205,8 +204,7 @@ class _Phase:
 
     def _one_update(self, columns: tuple[bytes, ...], key: Key, values: Values) -> bytes:
         assigned = b", ".join([b"%s = %s" % pair for pair in zip(columns, values, strict=True)])
-        of_key = (key,) if isinstance(key, bytes) else key
-        where = b" AND ".join([b"%s = %s" % pair for pair in zip(self.keys, of_key, strict=True)])
+        where = b" AND ".join([b"%s = %s" % pair for pair in zip(self.keys, key, strict=True)])
         return b"UPDATE %s SET %s WHERE %s;\n" % (self.rows, assigned, where)
 
     def _insertions(self) -> Iterator[bytes]:
@@ -247,7 +245,7 @@ class NetEffect:
     size: int = 0
     changes: int = 0
     _tables: dict[bytes, list[_Phase | bytes]] = field(default_factory=dict)
-    _updates: dict[tuple[bytes, ...], _Update | None] = field(default_factory=dict)
+    _updates: dict[tuple[bytes, ...], _Update] = field(default_factory=dict)
     _inserts: dict[bytes, _Insert] = field(default_factory=dict)
     _deletes: dict[bytes, _Delete] = field(default_factory=dict)
 
@@ -281,15 +279,11 @@ class NetEffect:
 
     def _add_update(self, line: bytes) -> bool:
         shape, literals = _split(line)
-        form = self._updates.get(shape, _UNKNOWN)
-        if form is _UNKNOWN:
-            form = _update_form(shape)
-            if len(self._updates) < _SHAPES:
-                self._updates[shape] = form
+        form = _known(self._updates, shape, _update_form)
         if form is None or form.table in self.apart:
             return False
         count = len(form.columns) - len(form.nulls)
-        key: Key = literals[count] if len(form.keys) == 1 else tuple(literals[count:])
+        key = tuple(literals[count:])
         values = literals[:count]
         for place in form.nulls:
             values.insert(place, b"NULL")
@@ -304,7 +298,7 @@ class NetEffect:
 
     def _add_insert(self, line: bytes) -> bool:
         head, found, rest = line.partition(_INSERT_HEAD_END)
-        form = self._insert_of(head) if found else None
+        form = _known(self._inserts, head, _insert_form) if found else None
         if form is None or form.table in self.apart:
             return False
         count = expected_rows(line)
@@ -314,32 +308,18 @@ class NetEffect:
 
     def _add_delete(self, line: bytes) -> bool:
         head, found, rest = line.partition(_DELETE_HEAD_END)
-        form = self._delete_of(head) if found else None
+        form = _known(self._deletes, head, _delete_form) if found else None
         if form is None or form.table in self.apart:
             return False
-        keys = _keys_of(form, rest[: rest.rindex(b";")])
-        if keys is None:
+        text, width = rest[: rest.rindex(b";") - 1], len(form.keys)
+        rows = _in_rows(text, _find_literals(text), width, brackets=2 if width > 1 else 0)
+        if rows is None:
             return False
+        keys = [tuple(row) for row in rows]
         if not self._phase(form.table).delete(form, keys) and not self._new_phase(form.table).delete(form, keys):
             return False
         self.changes += len(keys)
         return True
-
-    def _insert_of(self, head: bytes) -> _Insert | None:
-        form = self._inserts.get(head)
-        if form is None and (match := _match_insert(head)):
-            form = _Insert(head, match["table"], tuple(_find_names(match["names"])))
-            if len(self._inserts) < _SHAPES:
-                self._inserts[head] = form
-        return form
-
-    def _delete_of(self, head: bytes) -> _Delete | None:
-        form = self._deletes.get(head)
-        if form is None and (match := _match_delete(head)):
-            form = _Delete(match["rows"], match["table"], tuple(_find_names(match["one"] or match["names"])))
-            if len(self._deletes) < _SHAPES:
-                self._deletes[head] = form
-        return form
 
     def _phase(self, table: bytes) -> _Phase:
         phases = self._tables.get(table)
@@ -389,30 +369,32 @@ def _update_form(shape: tuple[bytes, ...]) -> _Update | None:
     return _Update(match["rows"], match["table"], columns, nulls, tuple(keys), not set(keys).isdisjoint(columns))
 
 
-def _keys_of(form: _Delete, text: bytes) -> list[Key] | None:
-    """``text``: what is between ``IN (`` and the semicolon. None when it is no list of literals, or of rows of them."""
-    literals: list[bytes] = _find_literals(text)
-    width = len(form.keys)
-    rows = len(literals) // width
-    brackets = 1 if width == 1 else 2 * rows + 1
-    if rows * width != len(literals) or len(text) != sum(map(len, literals)) + 2 * (len(literals) - 1) + brackets:
-        return None
-    if width == 1:
-        return [*literals]
-    return [tuple(literals[start : start + width]) for start in range(0, len(literals), width)]
+def _insert_form(head: bytes) -> _Insert | None:
+    match = _match_insert(head)
+    return match and _Insert(head, match["table"], tuple(_find_names(match["names"])))
 
 
-def _rows_of(form: _Insert, text: bytes, count: int) -> list[Values] | None:
-    """None when these are no rows of literals."""
-    values: list[bytes] = _find_values(text)
-    width = len(form.columns)
-    if len(values) != width * count or len(text) != sum(map(len, values)) + 2 * (len(values) - 1) + 2 * count:
+def _delete_form(head: bytes) -> _Delete | None:
+    match = _match_delete(head)
+    return match and _Delete(match["rows"], match["table"], tuple(_find_names(match["one"] or match["names"])))
+
+
+def _known(forms: dict[H, F], seen: H, find: Callable[[H], F | None]) -> F | None:
+    """The form of what was seen, which is found once."""
+    form = forms.get(seen)
+    if form is None:
+        form = find(seen)
+        if form is not None and len(forms) < _SHAPES:
+            forms[seen] = form
+    return form
+
+
+def _in_rows(text: bytes, values: Values, width: int, *, brackets: int) -> list[Values] | None:
+    """``values`` of a text by ``width``; None when it is anything else than these, commas, and ``brackets`` a row."""
+    rows = len(values) // width
+    if rows * width != len(values) or len(text) != sum(map(len, values)) + 2 * (len(values) - 1) + brackets * rows:
         return None
     return [values[start : start + width] for start in range(0, len(values), width)]
-
-
-def _key_text(key: Key) -> bytes:
-    return key if isinstance(key, bytes) else b", ".join(key)
 
 
 def _end(count: int) -> bytes:

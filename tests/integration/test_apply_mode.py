@@ -12,6 +12,7 @@ from tests.content import assert_same_content
 from tests.fix_command import Command
 from tests.fix_servers import DbPair, Servers
 from tests.following import pair_of, uris
+from tests.integration.test_follow import current
 from tests.workload import SCHEMA, Workload
 
 ACCOUNTS = """
@@ -49,17 +50,13 @@ def pair(servers: Servers) -> Iterator[DbPair]:
 
 def clone(pair: DbPair, pgcopydb: Command, workdir: Path, plugin: str = "test_decoding") -> None:
     pgcopydb.run(
-        *("clone", "--follow", "--plugin", plugin, "--dir", workdir, "--endpos", position(pair)), env=uris(pair)
+        *("clone", "--follow", "--plugin", plugin, "--dir", workdir, "--endpos", current(pair)), env=uris(pair)
     )
-
-
-def position(pair: DbPair) -> str:
-    return str(pair.source.fetch("SELECT pg_current_wal_flush_lsn()")[0][0])
 
 
 def follow(pair: DbPair, pgcopydb: Command, workdir: Path, mode: str) -> str:
     """Receive all of it first, then apply; the log."""
-    end = ("--endpos", position(pair), "--dir", workdir)
+    end = ("--endpos", current(pair), "--dir", workdir)
     pgcopydb.run("stream", "prefetch", *end, env=uris(pair))
     done = pgcopydb.run("follow", *end, "--apply-mode", mode, "--debug", env=uris(pair))
     return done.stderr
@@ -154,7 +151,7 @@ def test_a_conflict_is_that_of_the_change_itself(pair: DbPair, pgcopydb: Command
     pair.target.execute("DELETE FROM account WHERE id = 7")
     pair.source.execute("UPDATE account SET balance = 1 WHERE id <= 10")
     pair.source.execute("UPDATE account SET balance = 2 WHERE id <= 10")
-    end = ("--endpos", position(pair), "--dir", workdir_path)
+    end = ("--endpos", current(pair), "--dir", workdir_path)
     failed = pgcopydb.run("stream", "replay", *end, "--apply-mode", "auto", env=uris(pair), check=False)
     assert failed.returncode == 7
     assert """0 rows instead of 1 by UPDATE ONLY "public"."account" SET "balance" = '1'""" in failed.stderr.replace(

@@ -57,7 +57,11 @@ more_steps = st.one_of(
     st.builds(lambda m, values: (f"UPDATE typed SET {values} WHERE m = {m}.{m}", ()), some, typed),
     st.builds(lambda k, values: (f"UPDATE typed SET {values} WHERE k = '{'x' * k}'", ()), some, typed),
     statement("DELETE FROM typed WHERE k = rpad('', %s, 'x')", some),
-    statement("UPDATE typed SET l = l || 'z' WHERE length(l) = %s AND m = 1.1", some),
+    statement(
+        "UPDATE typed t SET l = l || 'z' WHERE length(l) = %s AND m = 1.1"
+        " AND NOT EXISTS (SELECT FROM typed o WHERE (o.k, o.l, o.m) = (t.k, t.l || 'z', t.m))",
+        some,
+    ),
     statement("""INSERT INTO "it's ""a"" table" VALUES (%s, %s, %s) ON CONFLICT DO NOTHING""", keys, texts, texts),
     statement("""UPDATE "it's ""a"" table" SET "v = 'x', ""w"" y" = %s WHERE "key's" <> %s""", texts, keys),
     statement("""UPDATE "it's ""a"" table" SET ") OVERRIDING SYSTEM VALUE VALUES (" = %s""", texts),
