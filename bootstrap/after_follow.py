@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Final
 
 from pgcopydb.bootstrap.changed_large_objects import copy_changed
-from pgcopydb.bootstrap.filtering import CLASS, left_out_addresses
+from pgcopydb.bootstrap.filtering import relations_left_out
 from pgcopydb.bootstrap.large_objects import AttributeRefused, made
 from pgcopydb.bootstrap.matviews import mark_refreshed, refresh_matviews
 from pgcopydb.bootstrap.options import Jobs, RestoreOptions
@@ -102,7 +102,8 @@ def finish_sequences(source: Endpoint, target: Endpoint, workdir: WorkDir, stop:
         reader = stack.enter_context(source.connect_patiently("sequences", stop))
         writer = stack.enter_context(target.connect_patiently("sequences", stop))
         before = values_set(store) if store is not None else {}
-        names = _on_both(reader, writer, load_selection(workdir).schemas, _left_out(store))
+        left_out = relations_left_out(store) if store is not None else set()
+        names = _on_both(reader, writer, load_selection(workdir).schemas, left_out)
         done = [*copy_sequences(reader, writer, names, stop, before)]
         if store is not None:
             remember_set(store, done)
@@ -204,13 +205,6 @@ def _warn_of_unfollowed(count: int) -> None:
         "same --dir copies those that are new or have changed",
         count,
     )
-
-
-def _left_out(store: CatalogStore | None) -> set[int]:
-    """Relations that filters left out of the copy."""
-    if store is None:
-        return set()
-    return {oid for catalog, oid in left_out_addresses(store) if catalog == CLASS}
 
 
 def _on_both(reader: Connection, writer: Connection, schemas: Collection[str], left_out: set[int]) -> list[Name]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final
 
 from pgcopydb.bootstrap.extension_data import fetch_extensions
-from pgcopydb.bootstrap.filtering import CLASS, fetch_selection, left_out_addresses, views_without_rows
+from pgcopydb.bootstrap.filtering import fetch_selection, left_out_addresses, relations_left_out, views_without_rows
 from pgcopydb.bootstrap.foreign_keys import fetch_foreign_keys
 from pgcopydb.bootstrap.large_objects import fetch_large_objects
 from pgcopydb.bootstrap.matviews import fetch_matviews, leave_unrefreshed
@@ -169,7 +169,7 @@ def _leave_out(connection: Connection, store: CatalogStore, selection: Selection
     if not selection:
         return
     gone = left_out_addresses(store)
-    _forget_indexes(store, {oid for catalog, oid in gone if catalog == CLASS})
+    _forget_indexes(store, relations_left_out(store))
     for table, catalog in _OF_CATALOG.items():
         oids = [(oid,) for catalog_oid, oid in gone if catalog_oid == catalog]
         store.executemany(f"DELETE FROM {table} WHERE oid = ?", oids)  # noqa: S608  names of our own tables

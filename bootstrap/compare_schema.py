@@ -22,8 +22,7 @@ from pgcopydb.bootstrap.queries import query
 from pgcopydb.bootstrap.snapshot import begin_under
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Endpoint
-from pgcopydb.postgres.filters import Fate, FilterRules
-from pgcopydb.postgres.names import quote_ident
+from pgcopydb.postgres.filters import FilterRules
 from pgcopydb.postgres.selection import select
 
 logger = logging.getLogger(__name__)
@@ -213,11 +212,6 @@ def _left_out(source: Endpoint, rules: FilterRules) -> set[str]:
     with source.connect("compare") as connection, server_errors(source.side, "reading what filters leave out"):
         selection = select(connection, rules)
         gone = {_own_identity(kind, name) for _, _, kind, name in dependents(connection, selection, with_named=True)}
-    gone |= {
-        f"{quote_ident(name.schema)}.{quote_ident(name.name)}"
-        for name, decision in selection.relations.items()
-        if decision.fate is Fate.LEFT_OUT
-    }
     return {_plain(identity) for identity in gone | {*selection.schemas, *selection.extensions}}
 
 

@@ -216,23 +216,24 @@ def _prepare_target(
     """Settle what an interrupted run left of what is filled bit by bit; the tables that are not emptied by TRUNCATE."""
     with target.connect_patiently("prepare", stop) as connection:
         with server_errors(Side.TARGET, "asking which tables may be emptied"):
-            others = _not_truncatable(connection, store, routes)
-            keys_act = bool(others) and not _without_triggers(connection)
+            others, cascades = _not_truncatable(connection, store, routes)
+            if others and _without_triggers(connection):
+                cascades = {}
         for row in store.rows(
             "SELECT oid, schema, name FROM copied_table WHERE copied IS NULL AND oid NOT IN"
             " (SELECT table_oid FROM copy_part WHERE parts > 1 OR state = 'running')"
         ):
             name = Name(row["schema"], row["name"])
-            if keys_act and others.get(row["oid"]) is _Emptied.BY_DELETE:
-                _refuse_to_cascade(connection, routes.emptied_with(row["oid"], name))
+            if others.get(row["oid"]) is _Emptied.BY_DELETE and row["oid"] in cascades:
+                _refuse_rows(connection, routes.emptied_with(row["oid"], name), cascades[row["oid"]])
             if others.get(row["oid"]) is _Emptied.NOT and row["oid"] not in routes.by_oid:
                 _refuse_rows(connection, name, "because the role may neither TRUNCATE it nor DELETE from it")
         # First those that may be refused: nothing is emptied then.
         for unit in sorted(_filled_bit_by_bit(store, routes), key=lambda unit: unit.whole):
             with server_errors(Side.TARGET, f"preparing table {unit.name} for its parts"):
                 if _must_begin_again(connection, store, unit.tables, snapshot, stop):
-                    if keys_act:
-                        _refuse_to_cascade(connection, unit.name)
+                    for oid in cascades.keys() & set(unit.tables):
+                        _refuse_rows(connection, unit.name, cascades[oid])
                     _begin_again(connection, store, unit, may_truncate=others.keys().isdisjoint(unit.tables))
     return others
 
@@ -251,14 +252,29 @@ def _filled_bit_by_bit(store: CatalogStore, routes: Routes) -> Iterator[Unit]:
     yield from (unit for unit in routes.shared_units() if missing.intersection(unit.tables))
 
 
-def _not_truncatable(connection: Connection, store: CatalogStore, routes: Routes) -> dict[int, _Emptied]:
-    """Tables that this role may not TRUNCATE, or that foreign keys of others refer to. Filled without FREEZE."""
+def _not_truncatable(
+    connection: Connection, store: CatalogStore, routes: Routes
+) -> tuple[dict[int, _Emptied], dict[int, str]]:
+    """Tables that this role may not TRUNCATE, or that foreign keys of others refer to. Filled without FREEZE.
+
+    And why rows of some of them must not be deleted while foreign keys act: those of others, which may be copied
+    already, would go with them.
+    """
     rows = store.rows("SELECT oid, schema, name FROM copied_table WHERE copied IS NULL AND with_rows")
     if not rows:
-        return {}
+        return {}, {}
     emptied = [(row["oid"], routes.emptied_with(row["oid"], Name(row["schema"], row["name"]))) for row in rows]
     found = connection.execute(query("not_truncatable"), ([name.sql for _, name in emptied],)).fetchall()
-    return {emptied[number - 1][0]: _Emptied.BY_DELETE if may else _Emptied.NOT for number, may in found}
+    others = {
+        emptied[number - 1][0]: _Emptied.BY_DELETE if may_delete else _Emptied.NOT for number, may_delete, _, _ in found
+    }
+    cascades = {
+        emptied[number - 1][0]: f"because foreign key {key} would then delete or change rows of table {table}, and the"
+        " role may not set session_replication_role"
+        for number, _, key, table in found
+        if key is not None
+    }
+    return others, cascades
 
 
 def _without_triggers(target: Connection) -> bool:
@@ -274,19 +290,6 @@ def _without_triggers(target: Connection) -> bool:
         )
         return False
     return True
-
-
-def _refuse_to_cascade(connection: Connection, name: Name) -> None:
-    """Rows of other tables, that may be copied already, are not lost for those that a table had before."""
-    with server_errors(Side.TARGET, f"looking for foreign keys at table {name}"):
-        found = connection.execute(query("cascading_references"), (name.sql,)).fetchone()
-    if found is not None:
-        _refuse_rows(
-            connection,
-            name,
-            f"because foreign key {found[0]} would then delete or change rows of table {found[1]}, and the role may"
-            " not set session_replication_role",
-        )
 
 
 def _must_begin_again(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pgcopydb.bootstrap.archive import ArchiveEntry
 from pgcopydb.bootstrap.queries import query
@@ -80,20 +80,37 @@ def fetch_selection(connection: Connection, store: CatalogStore, workdir: WorkDi
         return EVERYTHING
     selection = select(connection, rules)
     selection.save(workdir)
-    roots, spared = _roots(connection, selection)
-    _warn_of_keys(connection, selection)
-    gone = _closure(connection, roots, spared)
-    _check_kept(connection, selection, gone)
+    named, gone = _resolved(connection, selection)
     extensions = _extensions(connection)
     hosts = {(_NAMESPACE, selection.schema_oids.get(name, 0)) for name in _hosts(extensions, selection)}
     rows = [(*each.address, each.type, each.identity) for each in gone if each.address not in hosts]
     rows += [(_EXTENSION, oid, "extension", name) for name, oid, _ in extensions if name in selection.extensions]
     store.executemany("INSERT OR IGNORE INTO left_out VALUES (?, ?, ?, ?)", rows)
-    store.executemany("INSERT OR IGNORE INTO spared_sequence VALUES (?)", [(oid,) for oid in spared])
+    store.executemany("INSERT OR IGNORE INTO spared_sequence VALUES (?)", [(oid,) for oid in named.spared])
     return selection
 
 
-def _roots(connection: Connection, selection: Selection) -> tuple[set[Address], list[int]]:
+class _Named(NamedTuple):
+    """What filters leave out by themselves. ``spared``: sequences that stay though their owner goes.
+
+    ``broken_keys``: foreign keys of kept tables whose rows would lack the ones that they refer to.
+    """
+
+    addresses: set[Address]
+    spared: list[int]
+    broken_keys: list[tuple[Any, ...]]
+
+
+def _resolved(connection: Connection, selection: Selection) -> tuple[_Named, list[_LeftOut]]:
+    """With all that goes with it. Says what somebody should know; raises where a kept table cannot be without it."""
+    named = _named(connection, selection)
+    _warn_of_keys(named.broken_keys)
+    gone = _closure(connection, named.addresses, named.spared)
+    _check_kept(connection, selection, gone)
+    return named, gone
+
+
+def _named(connection: Connection, selection: Selection) -> _Named:
     tables = {
         selection.oids[name]
         for name, decision in selection.relations.items()
@@ -107,20 +124,16 @@ def _roots(connection: Connection, selection: Selection) -> tuple[set[Address], 
         "schemas": [str(selection.schema_oids[name]) for name in selection.schemas],
     }
     spared = connection.execute(query("spared_sequences"), of_sequences).fetchall()
-    roots |= {(_CONSTRAINT, row[0]) for row in _broken_keys(connection, selection)}
-    return roots, [row[0] for row in spared]
-
-
-def _broken_keys(connection: Connection, selection: Selection) -> list[tuple[Any, ...]]:
-    """Foreign keys whose rows would lack the ones that they refer to."""
     without_rows = [
         str(selection.oids[name]) for name, decision in selection.relations.items() if decision.fate is Fate.NO_ROWS
     ]
-    return connection.execute(query("broken_keys"), {"tables": without_rows}).fetchall() if without_rows else []
+    keys = connection.execute(query("broken_keys"), {"tables": without_rows}).fetchall() if without_rows else []
+    roots |= {(_CONSTRAINT, row[0]) for row in keys}
+    return _Named(roots, [row[0] for row in spared], keys)
 
 
-def _warn_of_keys(connection: Connection, selection: Selection) -> None:
-    for _, schema, table, name, definition in _broken_keys(connection, selection):
+def _warn_of_keys(broken_keys: Sequence[tuple[Any, ...]]) -> None:
+    for _, schema, table, name, definition in broken_keys:
         logger.warning("The foreign key %s of %s.%s is left out: rows that it refers to are", name, schema, table)
         logger.warning(
             "fix: ALTER TABLE %s ADD CONSTRAINT %s %s NOT VALID;",
@@ -148,28 +161,25 @@ def dependents(
     connection: Connection, selection: Selection, *, with_named: bool = False
 ) -> list[tuple[int, int, str, str]]:
     """What goes with what filters name: catalog, number, type and identity. Raises as ``fetch_selection`` does."""
-    roots, spared = _roots(connection, selection)
-    _warn_of_keys(connection, selection)
-    gone = _closure(connection, roots, spared)
-    _check_kept(connection, selection, gone)
-    return [(*each.address, each.type, each.identity) for each in gone if with_named or each.address not in roots]
+    named, gone = _resolved(connection, selection)
+    return [
+        (*each.address, each.type, each.identity) for each in gone if with_named or each.address not in named.addresses
+    ]
 
 
 def addresses_left_out(connection: Connection, selection: Selection) -> set[Address]:
     """All that filters leave out, whether or not what is kept can be without it."""
     if not selection:
         return set()
-    roots, spared = _roots(connection, selection)
-    return roots | {each.address for each in _closure(connection, roots, spared)}
+    named = _named(connection, selection)
+    return {each.address for each in _closure(connection, named.addresses, named.spared)}
 
 
 def left_out_relations(connection: Connection, selection: Selection) -> set[int]:
     """Numbers of tables, views, sequences and indexes that are named or go with what is."""
     if not selection:
         return set()
-    named = {selection.oids[name] for name, each in selection.relations.items() if each.fate is Fate.LEFT_OUT}
-    named |= {selection.oids[name] for name in selection.indexes}
-    return named | {oid for catalog, oid, _, _ in dependents(connection, selection) if catalog == CLASS}
+    return {oid for catalog, oid, _, _ in dependents(connection, selection, with_named=True) if catalog == CLASS}
 
 
 def views_without_rows(connection: Connection, selection: Selection) -> list[int]:
@@ -236,6 +246,11 @@ def left_out_addresses(store: CatalogStore) -> set[Address]:
     return {(row["catalog_oid"], row["oid"]) for row in store.rows("SELECT catalog_oid, oid FROM left_out")}
 
 
+def relations_left_out(store: CatalogStore) -> set[int]:
+    """Numbers of tables, views, sequences and indexes that are not restored."""
+    return {oid for catalog, oid in left_out_addresses(store) if catalog == CLASS}
+
+
 def select_entries(store: CatalogStore, entries: Sequence[ArchiveEntry]) -> list[ArchiveEntry]:
     """The archive's entries that filters keep."""
     gone = left_out_addresses(store)
@@ -265,7 +280,7 @@ def dump_flags(connection: Connection, store: CatalogStore, selection: Selection
         return []
     hosts = _hosts(_extensions(connection), selection)
     flags = [f"--exclude-schema={quote_ident(name)}" for name in selection.schemas if name not in hosts]
-    relations = [str(oid) for catalog, oid in left_out_addresses(store) if catalog == CLASS]
+    relations = [str(oid) for oid in relations_left_out(store)]
     rows = connection.execute(
         "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"

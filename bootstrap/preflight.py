@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Final
 
+from pgcopydb.bootstrap.filtering import addresses_left_out
 from pgcopydb.bootstrap.findings import Finding, Severity
 from pgcopydb.bootstrap.options import CloneOptions
 from pgcopydb.bootstrap.preflight_follow import check_following
@@ -41,8 +42,9 @@ def check_clone(
         with server_errors(Side.SOURCE, "checking the source"):
             selection = select(reader, options.filters)
             findings += _unmatched(selection)
-            findings += check_source(reader, source_facts, options, selection)
-            needs = read_needs(reader, selection, large_objects=not options.skip.large_objects)
+            gone = addresses_left_out(reader, selection)
+            findings += check_source(reader, source_facts, options, selection, gone)
+            needs = read_needs(reader, selection, gone, large_objects=not options.skip.large_objects)
         with server_errors(Side.TARGET, "checking the target"):
             findings += check_target(writer, target_facts, source_facts, needs, options, to_be_made=to_be_made)
         if options.follow is not None:

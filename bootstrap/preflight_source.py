@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import psycopg
 
-from pgcopydb.bootstrap.filtering import CLASS, addresses_left_out
+from pgcopydb.bootstrap.filtering import CLASS, Address
 from pgcopydb.bootstrap.findings import Finding, Severity
 from pgcopydb.bootstrap.options import CloneOptions
 from pgcopydb.bootstrap.queries import query
@@ -35,9 +35,9 @@ _OWN_SESSIONS: Final = 3
 
 
 def check_source(
-    connection: Connection, facts: ServerFacts, options: CloneOptions, selection: Selection
+    connection: Connection, facts: ServerFacts, options: CloneOptions, selection: Selection, gone: Collection[Address]
 ) -> Iterator[Finding]:
-    """Findings about the source; the connection is outside a transaction."""
+    """Findings about the source; the connection is outside a transaction. ``gone``: all that filters leave out."""
     if facts.version < OLDEST_SOURCE:
         yield Finding(
             Severity.ERROR,
@@ -53,7 +53,6 @@ def check_source(
     tables = [Name(row[1], row[2]) for row in connection.execute(query("tables"), {"estimate": True}).fetchall()]
     tables = [name for name in tables if selection.keeps_rows(name)]
     yield from _readable(connection, facts, tables)
-    gone = addresses_left_out(connection, selection)
     rows = connection.execute(query("sequences")).fetchall()
     sequences = [Name(row[1], row[2]) for row in rows if (CLASS, row[0]) not in gone]
     for refusal in _refused(connection, sequences):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from pgcopydb.bootstrap.filtering import addresses_left_out
+from pgcopydb.bootstrap.filtering import Address
 from pgcopydb.bootstrap.findings import Finding, Severity
 from pgcopydb.bootstrap.options import CloneOptions, RestoreOptions, Roles
 from pgcopydb.bootstrap.preflight_extensions import UsedExtensions, attempt, check_extensions, read_extensions
@@ -57,9 +57,8 @@ class Needs:
     settings: list[tuple[str, str, str]]
 
 
-def read_needs(source: Connection, selection: Selection, *, large_objects: bool) -> Needs:
-    """Ask the source, set-based, for what is not left out."""
-    gone = sorted(addresses_left_out(source, selection))
+def read_needs(source: Connection, selection: Selection, gone: Collection[Address], *, large_objects: bool) -> Needs:
+    """Ask the source, set-based, for what is not left out; ``gone`` is all that filters leave out."""
     left_out = {
         "catalogs": [str(catalog) for catalog, _ in gone],
         "objects": [str(oid) for _, oid in gone],

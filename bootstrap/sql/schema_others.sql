@@ -1,5 +1,6 @@
 -- What is compared of what is left: where the database is, extensions, settings of the database, statistics, collations,
--- casts, operators, publications, event triggers, default grants, security labels: kind, object, property, value. Of what an extension brought nothing.
+-- casts, operators, publications, event triggers, default grants, security labels: kind, object, property, value. Of
+-- what an extension brought nothing.
 SELECT 'database', '-', 'tablespace', t.spcname::text
   FROM pg_catalog.pg_database d JOIN pg_catalog.pg_tablespace t ON t.oid = d.dattablespace
  WHERE d.datname = current_database()
