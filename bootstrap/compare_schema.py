@@ -211,7 +211,8 @@ def _left_out(source: Endpoint, rules: FilterRules) -> set[str]:
         return set()
     with source.connect("compare") as connection, server_errors(source.side, "reading what filters leave out"):
         selection = select(connection, rules)
-        gone = {_own_identity(kind, name) for _, _, kind, name in dependents(connection, selection, with_named=True)}
+        named_too = dependents(connection, selection, with_named=True)
+        gone = {_own_identity(each.type, each.identity) for each in named_too}
     return {_plain(identity) for identity in gone | {*selection.schemas, *selection.extensions}}
 
 

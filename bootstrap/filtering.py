@@ -64,7 +64,7 @@ def resolve(workdir: WorkDir, source: Endpoint, rules: FilterRules) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _LeftOut:
+class LeftOut:
     """An object that goes, and the table that it is part of, if any."""
 
     address: Address
@@ -101,7 +101,7 @@ class _Named(NamedTuple):
     broken_keys: list[tuple[Any, ...]]
 
 
-def _resolved(connection: Connection, selection: Selection) -> tuple[_Named, list[_LeftOut]]:
+def _resolved(connection: Connection, selection: Selection) -> tuple[_Named, list[LeftOut]]:
     """With all that goes with it. Says what somebody should know; raises where a kept table cannot be without it."""
     named = _named(connection, selection)
     _warn_of_keys(named.broken_keys)
@@ -143,7 +143,7 @@ def _warn_of_keys(broken_keys: Sequence[tuple[Any, ...]]) -> None:
         )
 
 
-def _closure(connection: Connection, roots: Iterable[Address], spared: Sequence[int]) -> list[_LeftOut]:
+def _closure(connection: Connection, roots: Iterable[Address], spared: Sequence[int]) -> list[LeftOut]:
     ordered = sorted(roots)
     parameters = {
         "catalogs": [str(catalog) for catalog, _ in ordered],
@@ -152,19 +152,15 @@ def _closure(connection: Connection, roots: Iterable[Address], spared: Sequence[
     }
     rows = connection.execute(query("left_out"), parameters).fetchall()
     return [
-        _LeftOut((row[0], row[1]), row[2], row[3], None if row[5] is None else Name(row[4], row[5]), row[6] or "")
+        LeftOut((row[0], row[1]), row[2], row[3], None if row[5] is None else Name(row[4], row[5]), row[6] or "")
         for row in rows
     ]
 
 
-def dependents(
-    connection: Connection, selection: Selection, *, with_named: bool = False
-) -> list[tuple[int, int, str, str]]:
-    """What goes with what filters name: catalog, number, type and identity. Raises as ``fetch_selection`` does."""
+def dependents(connection: Connection, selection: Selection, *, with_named: bool = False) -> list[LeftOut]:
+    """What goes with what filters name. Raises as ``fetch_selection`` does."""
     named, gone = _resolved(connection, selection)
-    return [
-        (*each.address, each.type, each.identity) for each in gone if with_named or each.address not in named.addresses
-    ]
+    return [each for each in gone if with_named or each.address not in named.addresses]
 
 
 def addresses_left_out(connection: Connection, selection: Selection) -> set[Address]:
@@ -179,7 +175,8 @@ def left_out_relations(connection: Connection, selection: Selection) -> set[int]
     """Numbers of tables, views, sequences and indexes that are named or go with what is."""
     if not selection:
         return set()
-    return {oid for catalog, oid, _, _ in dependents(connection, selection, with_named=True) if catalog == CLASS}
+    gone = (each.address for each in dependents(connection, selection, with_named=True))
+    return {oid for catalog, oid in gone if catalog == CLASS}
 
 
 def views_without_rows(connection: Connection, selection: Selection) -> list[int]:
@@ -196,7 +193,7 @@ def views_without_rows(connection: Connection, selection: Selection) -> list[int
     return [each.address[1] for each in found]
 
 
-def _check_kept(connection: Connection, selection: Selection, gone: Sequence[_LeftOut]) -> None:
+def _check_kept(connection: Connection, selection: Selection, gone: Sequence[LeftOut]) -> None:
     """Nothing of a table that is kept may go but what can be told."""
     addresses = {each.address for each in gone}
     for each in gone:
@@ -214,7 +211,7 @@ def _check_kept(connection: Connection, selection: Selection, gone: Sequence[_Le
         logger.log(NOTICE, "left out by filters: %s", _said(each))
 
 
-def _said(each: _LeftOut) -> str:
+def _said(each: LeftOut) -> str:
     return f"{each.type} {each.identity}"
 
 

@@ -7,7 +7,7 @@ a copy, by the same decisions.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from pgcopydb.bootstrap.copy_plan import LargeTable, PartRange, plan_large
 from pgcopydb.bootstrap.filtering import left_out_relations
 from pgcopydb.bootstrap.options import Split
 from pgcopydb.bootstrap.queries import query
+from pgcopydb.bootstrap.sequences import read_sequences
 from pgcopydb.postgres.connect import Connection
 from pgcopydb.postgres.filters import Fate
 from pgcopydb.postgres.names import Name
@@ -53,6 +54,11 @@ class ListedPart:
     least: int | None
     most: int | None
     by: str
+
+    @property
+    def count(self) -> int | None:
+        """How many keys or pages the range has room for, when both ends are known."""
+        return None if self.least is None or self.most is None else self.most - self.least + 1
 
 
 def databases(connection: Connection) -> list[tuple[int, str, int | None]]:
@@ -108,22 +114,40 @@ def _listed_parts(plan: Sequence[PartRange], key: str | None) -> Iterator[Listed
         yield ListedPart(number, len(plan), part.lower, part.upper, by)
 
 
-def sequences(connection: Connection, selection: Selection) -> list[dict[str, Any]]:
-    gone = left_out_relations(connection, selection)
-    return [
-        {"oid": row[0], "schema": row[1], "name": row[2], "owned-by": row[3]}
-        for row in connection.execute(query("sequences")).fetchall()
-        if row[0] not in gone
-    ]
+def restore_list_name(schema: str, name: str, owner: str) -> str:
+    """How ``pg_restore --list`` says which entry is meant."""
+    return re.sub(r"[\r\n]", " ", f"{schema} {name} {owner}")
 
 
-def skipped_sequences(connection: Connection, selection: Selection) -> list[dict[str, Any]]:
+def sequences(connection: Connection, selection: Selection, *, skipped: bool = False) -> list[dict[str, Any]]:
+    """Those that are copied, or those that filters leave out. No value of one that this role may not read."""
     gone = left_out_relations(connection, selection)
-    return [
-        {"oid": row[0], "schema": row[1], "name": row[2], "owned-by": row[3]}
-        for row in connection.execute(query("sequences")).fetchall()
-        if row[0] in gone
-    ]
+    rows = [row for row in connection.execute(query("sequences")).fetchall() if (row[0] in gone) is skipped]
+    more = {row[0]: row for row in connection.execute(query("listed_sequences")).fetchall()}
+    readable = [Name(row[1], row[2]) for row in rows if row[0] in more and more[row[0]][6]]
+    values = {name: (value, called) for name, value, called in read_sequences(connection, readable)}
+    return [_sequence(row, more[row[0]], values) for row in rows if row[0] in more]
+
+
+def _sequence(row: Sequence[Any], more: Sequence[Any], values: Mapping[Name, tuple[int, bool]]) -> dict[str, Any]:
+    last_value, is_called = values.get(Name(row[1], row[2]), (None, None))
+    return {
+        "oid": row[0],
+        "schema": row[1],
+        "name": row[2],
+        "owned-by": row[3],
+        "attrelid": more[4],
+        "attroid": more[5],
+        "last-value": last_value,
+        "is-called": is_called,
+        "restore-list-name": restore_list_name(row[1], row[2], more[3]),
+    }
+
+
+def index_columns(connection: Connection, oids: Sequence[int]) -> dict[int, str]:
+    """Names of the columns of each index, with commas between them; expressions have none."""
+    rows = connection.execute(query("listed_index_columns"), ([str(oid) for oid in oids],)).fetchall()
+    return {row[0]: row[1] or "" for row in rows}
 
 
 def indexes(
@@ -137,6 +161,8 @@ def indexes(
     ]
     period = "coalesce(con.conperiod, false)" if connection.info.server_version >= 180000 else "false"
     gone = left_out_relations(connection, selection)
+    rows = connection.execute(query("indexes").format(period=period), {"tables": oids}).fetchall()
+    columns = index_columns(connection, [row[0] for row in rows])
     return [
         {
             "oid": row[0],
@@ -146,8 +172,9 @@ def indexes(
             "constraint-sql": row[14],
             "sql": row[4],
             "unique": row[6],
+            "columns": columns[row[0]],
         }
-        for row in connection.execute(query("indexes").format(period=period), {"tables": oids}).fetchall()
+        for row in rows
         if row[0] not in gone and selection.indexes.get(Name(row[2], row[3])) is None
     ]
 

@@ -7,31 +7,24 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Any
 
 import orjson
 import typer
 
 from pgcopydb.bootstrap import listing
-from pgcopydb.bootstrap.all_reports import (
-    AllProgress,
-    is_of_all,
-    progress_of_all_json,
-    summary_of_all,
-    summary_of_all_json,
-)
 from pgcopydb.bootstrap.catalog import fetch_catalog
 from pgcopydb.bootstrap.copy_plan import plan_parts
 from pgcopydb.bootstrap.filtering import dependents
 from pgcopydb.bootstrap.options import CloneOptions, Split
-from pgcopydb.bootstrap.progress import progress_json, read_progress
 from pgcopydb.bootstrap.schema_json import schema_json
 from pgcopydb.bootstrap.store import CatalogStore
-from pgcopydb.bootstrap.summary import build_summary, summary_json
+from pgcopydb.cli import list_options as lo
 from pgcopydb.cli import options as o
-from pgcopydb.cli.given import begin_logging, filters_of, server, workdir_of
+from pgcopydb.cli.given import begin_logging, filters_of, server
 from pgcopydb.cli.groups import command_group
-from pgcopydb.cli.tables import new_console, new_table, print_progress, print_progress_of_all, print_summary
+from pgcopydb.cli.list_progress import progress
+from pgcopydb.cli.tables import new_console, new_table
 from pgcopydb.postgres.classify import server_errors
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.conninfo import Side
@@ -43,36 +36,6 @@ from pgcopydb.runtime.sizes import pretty_size
 from pgcopydb.runtime.workdir import WorkDir
 
 logger = logging.getLogger("pgcopydb.cli")
-
-Summary = Annotated[bool, typer.Option("--summary", "-y", help="Print what each table and step took instead.")]
-Skipped = Annotated[
-    bool, typer.Option("--list-skipped", "-x", help="Those that --filters leaves out instead, with the rule.")
-]
-WithoutKey = Annotated[bool, typer.Option("--without-pkey", "-P", help="Only tables without a primary key.")]
-SchemaName = Annotated[Optional[str], typer.Option("--schema-name", "-s", metavar="NAME", help="Schema of the table.")]  # noqa: UP045
-TableName = Annotated[Optional[str], typer.Option("--table-name", "-t", metavar="NAME", help="Only of this table.")]  # noqa: UP045
-Available = Annotated[
-    bool, typer.Option("--available-versions", "-a", help="All that the server could create, with their versions.")
-]
-Requirements = Annotated[
-    bool,
-    typer.Option(
-        "--requirements", "-r", help="JSON for --requirements: those in use, at the server's default version."
-    ),
-]
-ListJson = o.ShortJson
-Ignored = Annotated[
-    bool,
-    typer.Option(
-        "--force", "-f", "--resume", "-R", "--not-consistent", "-I", help="Accepted: nothing is kept of a list."
-    ),
-]
-IgnoredSnapshot = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        "--snapshot", "-N", envvar="PGCOPYDB_SNAPSHOT", metavar="ID", help="Accepted: a list shows what is there now."
-    ),
-]
 
 
 @contextmanager
@@ -95,11 +58,7 @@ def _print(rows: Sequence[dict[str, Any]], columns: dict[str, str], *, json: boo
     if json:
         typer.echo(orjson.dumps(list(rows), option=orjson.OPT_INDENT_2).decode())
         return
-    numbers = tuple(
-        heading
-        for key, heading in columns.items()
-        if rows and isinstance(rows[0][key], int) and rows[0][key] is not True
-    )
+    numbers = tuple(heading for key, heading in columns.items() if any(type(row[key]) is int for row in rows))
     table = new_table(*columns.values(), right=numbers)
     for row in rows:
         table.add_row(*("" if row[key] is None else str(row[key]) for key in columns))
@@ -110,8 +69,8 @@ def databases(
     *,
     source: o.Source = None,
     directory: o.Directory = None,
-    json: ListJson = False,
-    ignored: Ignored = False,
+    json: lo.ListJson = False,
+    ignored: lo.Ignored = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -133,10 +92,10 @@ def extensions(
     source: o.Source = None,
     directory: o.Directory = None,
     filters: o.Filters = None,
-    available: Available = False,
-    required: Requirements = False,
-    json: ListJson = False,
-    ignored: Ignored = False,
+    available: lo.Available = False,
+    required: lo.Requirements = False,
+    json: lo.ListJson = False,
+    ignored: lo.Ignored = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -178,8 +137,8 @@ def collations(
     *,
     source: o.Source = None,
     directory: o.Directory = None,
-    json: ListJson = False,
-    ignored: Ignored = False,
+    json: lo.ListJson = False,
+    ignored: lo.Ignored = False,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -198,12 +157,12 @@ def tables(
     source: o.Source = None,
     directory: o.Directory = None,
     filters: o.Filters = None,
-    skipped: Skipped = False,
-    without_key: WithoutKey = False,
+    skipped: lo.Skipped = False,
+    without_key: lo.WithoutKey = False,
     estimate_table_sizes: o.EstimateSizes = False,
-    json: ListJson = False,
-    ignored: Ignored = False,
-    snapshot: IgnoredSnapshot = None,
+    json: lo.ListJson = False,
+    ignored: lo.Ignored = False,
+    snapshot: lo.IgnoredSnapshot = None,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -240,15 +199,15 @@ def table_parts(
     *,
     source: o.Source = None,
     directory: o.Directory = None,
-    schema_name: SchemaName = "public",
-    table_name: TableName = None,
+    schema_name: lo.SchemaName = "public",
+    table_name: lo.TableName = None,
     split_tables_larger_than: o.SplitLargerThan = 0,
     split_max_parts: o.SplitMaxParts = None,
     skip_split_by_ctid: o.SkipSplitByCtid = False,
     estimate_table_sizes: o.EstimateSizes = False,
-    json: ListJson = False,
-    ignored: Ignored = False,
-    snapshot: IgnoredSnapshot = None,
+    json: lo.ListJson = False,
+    ignored: lo.Ignored = False,
+    snapshot: lo.IgnoredSnapshot = None,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -269,8 +228,17 @@ def table_parts(
             logger.warning("Nothing is split without --split-tables-larger-than")
     else:
         logger.info("Table %s will be copied in %d parts, by %s", name, len(parts), parts[-1].by)
-    rows = [{"part": f"{each.part}/{each.parts}", "min": each.least, "max": each.most, "by": each.by} for each in parts]
-    _print(rows, {"part": "Part", "min": "Min", "max": "Max", "by": "By"}, json=json)
+    rows = [
+        {
+            "part": f"{each.part}/{each.parts}",
+            "min": each.least,
+            "max": each.most,
+            "count": each.count,
+            "by": each.by,
+        }
+        for each in parts
+    ]
+    _print(rows, {"part": "Part", "min": "Min", "max": "Max", "count": "Count", "by": "By"}, json=json)
 
 
 def sequences(
@@ -278,10 +246,10 @@ def sequences(
     source: o.Source = None,
     directory: o.Directory = None,
     filters: o.Filters = None,
-    skipped: Skipped = False,
-    json: ListJson = False,
-    ignored: Ignored = False,
-    snapshot: IgnoredSnapshot = None,
+    skipped: lo.Skipped = False,
+    json: lo.ListJson = False,
+    ignored: lo.Ignored = False,
+    snapshot: lo.IgnoredSnapshot = None,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -291,9 +259,9 @@ def sequences(
     """Sequences, with the column that owns each."""
     begin_logging(verbose, notice, debug, trace, quiet)
     with _reading(source, filters, skipped=skipped) as (connection, selection):
-        choose = listing.skipped_sequences if skipped else listing.sequences
-        rows = choose(connection, selection)
-    _print(rows, {"oid": "OID", "schema": "Schema Name", "name": "Sequence Name", "owned-by": "Owned By"}, json=json)
+        rows = listing.sequences(connection, selection, skipped=skipped)
+    columns = {"oid": "OID", "schema": "Schema Name", "name": "Sequence Name", "owned-by": "Owned By"}
+    _print(rows, {**columns, "attrelid": "attrelid", "attroid": "attroid"}, json=json)
 
 
 def indexes(
@@ -301,11 +269,11 @@ def indexes(
     source: o.Source = None,
     directory: o.Directory = None,
     filters: o.Filters = None,
-    schema_name: SchemaName = None,
-    table_name: TableName = None,
-    json: ListJson = False,
-    ignored: Ignored = False,
-    snapshot: IgnoredSnapshot = None,
+    schema_name: lo.SchemaName = None,
+    table_name: lo.TableName = None,
+    json: lo.ListJson = False,
+    ignored: lo.Ignored = False,
+    snapshot: lo.IgnoredSnapshot = None,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -327,10 +295,10 @@ def depends(
     source: o.Source = None,
     directory: o.Directory = None,
     filters: o.Filters = None,
-    skipped: Skipped = True,
-    json: ListJson = False,
-    ignored: Ignored = False,
-    snapshot: IgnoredSnapshot = None,
+    skipped: lo.Skipped = True,
+    json: lo.ListJson = False,
+    ignored: lo.Ignored = False,
+    snapshot: lo.IgnoredSnapshot = None,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -343,8 +311,19 @@ def depends(
         raise UsageError("`list depends` shows what depends on what is filtered", hint="Give --filters.")
     with _reading(source, filters, skipped=True) as (connection, selection):
         found = dependents(connection, selection)
-    rows = [{"catalog": catalog, "oid": oid, "type": kind, "identity": text} for catalog, oid, kind, text in found]
-    _print(rows, {"catalog": "Catalog", "oid": "OID", "type": "Type", "identity": "Identity"}, json=json)
+    rows = [
+        {
+            "schema": None if each.table is None else each.table.schema,
+            "name": None if each.table is None else each.table.name,
+            "catalog": each.address[0],
+            "oid": each.address[1],
+            "type": each.type,
+            "identity": each.identity,
+        }
+        for each in found
+    ]
+    columns = {"schema": "Schema Name", "name": "Table Name", "catalog": "Catalog", "oid": "OID"}
+    _print(rows, {**columns, "type": "Type", "identity": "Identity"}, json=json)
 
 
 def schema(
@@ -356,9 +335,9 @@ def schema(
     split_max_parts: o.SplitMaxParts = None,
     skip_split_by_ctid: o.SkipSplitByCtid = False,
     estimate_table_sizes: o.EstimateSizes = False,
-    json: ListJson = True,
-    ignored: Ignored = False,
-    snapshot: IgnoredSnapshot = None,
+    json: lo.ListJson = True,
+    ignored: lo.Ignored = False,
+    snapshot: lo.IgnoredSnapshot = None,
     verbose: o.Verbose = 0,
     notice: o.Notice = False,
     debug: o.Debug = False,
@@ -373,43 +352,13 @@ def schema(
     with tempfile.TemporaryDirectory(prefix="pgcopydb-list-") as folder:
         workdir = WorkDir(Path(folder))
         workdir.create()
-        with closing(CatalogStore.create(workdir.catalog)) as store:
-            with endpoint.connect("list") as connection:
-                facts = inspect_server(connection, Side.SOURCE)
+        with closing(CatalogStore.create(workdir.catalog)) as store, endpoint.connect("list") as connection:
+            facts = inspect_server(connection, Side.SOURCE)
             fetch_catalog(store, workdir, endpoint, None, options)
             plan_parts(store, endpoint, None, split, standby=facts.in_recovery)
-            typer.echo(orjson.dumps(schema_json(store, options), option=orjson.OPT_INDENT_2).decode())
-
-
-def progress(
-    *,
-    directory: o.Directory = None,
-    summary: Summary = False,
-    json: ListJson = False,
-    verbose: o.Verbose = 0,
-    notice: o.Notice = False,
-    debug: o.Debug = False,
-    trace: o.Trace = False,
-    quiet: o.Quiet = False,
-) -> None:
-    """Show how far the run of a work directory is; it may be going on in another process."""
-    begin_logging(verbose, notice, debug, trace, quiet)
-    workdir = workdir_of(directory)
-    with closing(CatalogStore.read(workdir.catalog)) as store:
-        of_all = is_of_all(store)
-        if json and of_all:
-            shown = summary_of_all_json(store, workdir) if summary else progress_of_all_json(store, workdir)
-            typer.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
-        elif json:
-            shown = summary_json(store) if summary else progress_json(store)
-            typer.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
-        elif summary:
-            print_summary(summary_of_all(store, workdir) if of_all else build_summary(store))
-        elif of_all:
-            reader = AllProgress(workdir)
-            print_progress_of_all(reader.databases(store), reader.total(store))
-        else:
-            print_progress(read_progress(store))
+            with server_errors(Side.SOURCE, "listing"):
+                shown = schema_json(store, options, connection, endpoint.info.display())
+    typer.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
 
 
 def register(app: typer.Typer) -> None:

@@ -84,7 +84,14 @@ def test_filters_and_what_they_leave_out(lists: Lists) -> None:
 
 
 def test_sequences_indexes_extensions_collations_databases(lists: Lists, database: Database) -> None:
-    assert names(lists.json("sequences")) == {"app.customer_id_seq", "app.orders_id_seq"}
+    database.execute("SELECT setval('app.orders_id_seq', 70, false)")
+    sequences = {row["name"]: row for row in lists.json("sequences")}
+    assert {row["schema"] for row in sequences.values()} == {"app"}
+    assert sequences.keys() == {"customer_id_seq", "orders_id_seq"}
+    orders = sequences["orders_id_seq"]
+    assert (orders["last-value"], orders["is-called"]) == (70, False)
+    assert orders["attrelid"] == database.fetch("SELECT 'app.orders'::regclass::oid::bigint")[0][0]
+    assert orders["restore-list-name"] == f"app orders_id_seq {database.fetch('SELECT current_user')[0][0]}"
     one = lists.json("indexes", "--schema-name", "app", "--table-name", "customer")
     assert {(row["name"], row["constraint"]) for row in one} == {
         ("customer_pkey", "customer_pkey"),
@@ -111,6 +118,8 @@ def test_table_parts(lists: Lists, database: Database) -> None:
     assert [row["part"] for row in parts] == [f"{number}/{len(parts)}" for number in range(1, len(parts) + 1)]
     assert len(parts) > 2
     assert (parts[0]["min"], parts[-1]["max"]) == (None, None)
+    assert [row["count"] for row in parts[1:-1]] == [row["max"] - row["min"] + 1 for row in parts[1:-1]]
+    assert parts[0]["count"] is None
     assert all(one["max"] + 1 == other["min"] for one, other in pairwise(parts))
     assert len(lists.json("table-parts", "--table-name", "split")) == 1
     database.execute("INSERT INTO split VALUES (2000000000, 'far from all others'); ANALYZE split")
@@ -122,11 +131,29 @@ def test_table_parts(lists: Lists, database: Database) -> None:
 
 
 def test_schema(lists: Lists, database: Database) -> None:
+    lists.env = {"PGCOPYDB_SOURCE_PGURI": f"{database.dsn}?password=secret"}
     found = lists.json("schema", *lists.filters("[exclude-table]\napp.orders\n"))
     tables = {f"{row['schema']}.{row['name']}": row for row in found["tables"]}
     assert [column["attname"] for column in tables["app.customer"]["cols"]] == ["id", "name", "m"]
     assert "app.orders" not in tables
     assert {"type": "view", "identity": "app.above"} in found["left-out"]
+    owner = database.fetch("SELECT current_user")[0][0]
+    assert tables["app.customer"]["restore-list-name"] == f"app customer {owner}"
+    columns = {row["name"]: (row["columns"], row["restore-list-name"]) for row in found["indexes"]}
+    assert columns["customer_pkey"] == ("id", f"app customer_pkey {owner}")
+    assert found["sequences"] == lists.json("sequences")
+    assert f"dbname={database.name}" in found["setup"]["source_pguri"]
+    assert "secret" not in found["setup"]["source_pguri"]
+
+
+def test_a_value_that_may_not_be_read(lists: Lists, database: Database) -> None:
+    database.execute("CREATE ROLE looks_only LOGIN")
+    try:
+        lists.env = {"PGCOPYDB_SOURCE_PGURI": f"{database.dsn}?user=looks_only"}
+        sequences = {row["name"]: row["last-value"] for row in lists.json("sequences")}
+        assert sequences == {"customer_id_seq": None, "orders_id_seq": None}
+    finally:
+        database.execute("DROP ROLE looks_only")
 
 
 @pytest.mark.parametrize(
