@@ -9,7 +9,7 @@ read in parts, whose sums add up: each side is divided by its own pages. Reads o
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -140,11 +140,7 @@ def compare_data(
     """
     with _opened(source) as of_source, _opened(target) as of_target:
         left_out = _left_out(source, rules)
-        one, other = _side_by_side(of_source, of_target)
-        for side in (one, other):
-            for name in left_out:
-                side.relations.pop(name, None)
-            side.sequences[:] = [name for name in side.sequences if name not in left_out]
+        one, other = _side_by_side(*(_without(side, left_out) for side in (of_source, of_target)))
         names = [*one.relations, *sorted(other.relations.keys() - one.relations.keys())]
         partial = {root for root in one.roots if left_out & one.shape.below(root)}
         with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="compare") as pool:
@@ -200,6 +196,16 @@ def _side_by_side(one: _Side, other: _Side) -> tuple[_Side, _Side]:
     roots = compared_whole(one.shape, other.shape) | one.roots | other.roots
     of_one, of_other = (replace(side, relations=gathered(side.shape, roots), roots=roots) for side in (one, other))
     return of_one, of_other
+
+
+def _without(side: _Side, left_out: Collection[Name]) -> _Side:
+    """What is kept is in the same place as where nothing is left out: ``above`` goes on saying where that is."""
+    kept = {name: columns for name, columns in side.shape.relations.items() if name not in left_out}
+    return replace(
+        side,
+        shape=replace(side.shape, relations=kept),
+        sequences=[name for name in side.sequences if name not in left_out],
+    )
 
 
 def _partly_left_out(name: Name) -> TableComparison:

@@ -101,13 +101,17 @@ def compare_schema(
     grants: bool = True,
     tablespaces: bool = True,
     tablespace_map: Mapping[str, str] = _NO_MAP,
+    own_publications: Collection[str] = (),
 ) -> SchemaComparison:
     """``owners``, ``grants``, ``tablespaces``: whether these are compared. What filters leave out is not looked for.
 
-    ``tablespace_map``: those that have another name on the target, by their name on the source.
+    ``tablespace_map``: those that have another name on the target, by their name on the source. ``own_publications``:
+    were made on the source for following changes.
     """
     ignored = (frozenset() if owners else _OWNERS) | (frozenset() if grants else _GRANTS)
     (one, of_source), (other, of_target) = _describe(source, ignored), _describe(target, ignored)
+    own = {each for each in one if each.kind == "publication" and _plain(each.identity) in own_publications}
+    one = {each: found for each, found in one.items() if each not in own}
     default = other[_DATABASE][_TABLESPACE] or ""
     one = placed(one, Placement(tablespaces, tablespace_map, default))
     other = placed(other, Placement(tablespaces, {}, default))

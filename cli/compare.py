@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from pgcopydb.cli.groups import command_group
 from pgcopydb.cli.settings import tablespace_map_of
 from pgcopydb.cli.tables import print_comparison, print_schema_comparison
 from pgcopydb.cli.values import whole_number
+from pgcopydb.daemon.stream import find_stream
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo
 from pgcopydb.postgres.filters import FilterRules
@@ -90,13 +91,14 @@ def data(
     """Compare every table by checksum, and sequences and large objects too. Exit code 12 when anything differs."""
     begin_logging(verbose, notice, debug, trace, quiet)
     split = Split(split_tables_larger_than, split_max_parts)
+    workdirs = _workdirs(directory)
     tables: list[TableComparison] = []
     with stop_on_signals() as stop:
         for name, one, other in _pairs(servers(source, target), all_databases, exclude_database):
             if other is None:
                 tables.append(TableComparison(_DATABASE, None, None, _MISSING, database=name))
                 continue
-            rules = _rules(directory, filters, name)
+            rules = _rules(workdirs(name), filters)
             found = compare_data(one, other, table_jobs, stop, rules=rules, split=split, rows=rows)
             tables += [replace(table, database=name) for table in found.tables]
     comparison = DataComparison(tables)
@@ -135,20 +137,23 @@ def schema(
 ) -> None:
     """Compare both schemas, in both directions, property by property. Exit code 12 when anything differs."""
     begin_logging(verbose, notice, debug, trace, quiet)
+    workdirs = _workdirs(directory)
     shown: list[dict[str, Any]] = []
     differences = 0
     for name, one, other in _pairs(servers(source, target), all_databases, exclude_database):
         if other is None:
             comparison = SchemaComparison([SchemaDifference(SchemaObject("database", name), "", "", None)], [], {})
         else:
+            workdir = workdirs(name)
             comparison = compare_schema(
                 one,
                 other,
-                _rules(directory, filters, name),
+                _rules(workdir, filters),
                 owners=not no_owner,
                 grants=not no_acl,
                 tablespaces=not no_tablespaces,
-                tablespace_map=_map(directory, tablespace_map, name, no_tablespaces=no_tablespaces),
+                tablespace_map=_map(workdir, tablespace_map, no_tablespaces=no_tablespaces),
+                own_publications=_own_publications(workdir),
             )
         differences += len(comparison.differences)
         shown.append({**({"database": name} if all_databases else {}), **_schema_json(comparison)})
@@ -201,25 +206,34 @@ def _difference(each: SchemaDifference) -> dict[str, str | None]:
     }
 
 
-def _rules(directory: Path | None, filters: Path | None, database: str) -> FilterRules:
-    """Of the file, or else of the run whose work directory was named; that of a ``database`` where it has several."""
-    if filters is not None or directory is None:
+def _workdirs(directory: Path | None) -> Callable[[str], WorkDir | None]:
+    """Of a database, by its name where there are several; none unless one was named."""
+    if directory is None:
+        return lambda _: None
+    top = workdir_of(directory)
+    return lambda database: top.database(database) if database else top
+
+
+def _rules(workdir: WorkDir | None, filters: Path | None) -> FilterRules:
+    """Of the file, or else of the run whose work directory was named."""
+    if filters is not None or workdir is None:
         return filters_of(filters)
-    return load_selection(_workdir(directory, database)).rules
+    return load_selection(workdir).rules
 
 
-def _workdir(directory: Path, database: str) -> WorkDir:
-    workdir = workdir_of(directory)
-    return workdir.database(database) if database else workdir
-
-
-def _map(directory: Path | None, given: list[str] | None, database: str, *, no_tablespaces: bool) -> Mapping[str, str]:
+def _map(workdir: WorkDir | None, given: list[str] | None, *, no_tablespaces: bool) -> Mapping[str, str]:
     """What was given, or else what the run was told whose work directory was named."""
     mapped = tablespace_map_of(given, no_tablespaces=no_tablespaces)
-    if mapped or directory is None or not (workdir := _workdir(directory, database)).exists():
+    if mapped or workdir is None or not workdir.exists():
         return mapped
     with closing(CatalogStore.read(workdir.catalog)) as store:
         return store.setting(TABLESPACE_MAP) or {}
+
+
+def _own_publications(workdir: WorkDir | None) -> Sequence[str]:
+    """Those that the run has made whose work directory was named."""
+    stream = None if workdir is None else find_stream(workdir)
+    return () if stream is None else stream.publications
 
 
 def _json(comparison: DataComparison) -> list[dict[str, Any]]:
