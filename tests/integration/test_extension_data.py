@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from demo.clusters import Cluster
 from pgcopydb.bootstrap.extension_data import copy_extension_data, fetch_extensions
 from pgcopydb.bootstrap.options import RestoreOptions
 from pgcopydb.bootstrap.snapshot import ReadUnder, begin_under
@@ -19,6 +20,8 @@ from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.runtime import failpoint
 from pgcopydb.runtime.errors import PgcopydbError, SourceError, TargetError
 from pgcopydb.runtime.stop import Stop
+from tests.content import assert_same_content
+from tests.fix_command import Command
 from tests.fix_servers import Database, DbPair
 
 # Of this process alone: another one may run the same tests against the same installation.
@@ -264,3 +267,29 @@ def test_skipped_extensions_are_left_alone(
     run = begin(source_db, target_db)
     run.copy(RestoreOptions(skip_extensions=True))
     assert run.store.step_done("extension_data")
+
+
+def test_of_every_database_of_a_server(
+    install: Callable[[Database], None], pgcopydb: Command, workdir_path: Path
+) -> None:
+    """Large objects too: each database arrives as it would alone."""
+    with Cluster.of_major(15) as one, Cluster.of_major(17) as other:
+        names = ("postgres", "shop", "crm")
+        for name in names[1:]:
+            one.create_database(name)
+        for cluster in (one, other):
+            install(Database(cluster, "postgres"))
+        for name in names:
+            create(Database(one, name))
+            Database(one, name).execute(ROWS)
+            Database(one, name).execute(
+                f"UPDATE {SCHEMA}.kinds SET name = '{name}' WHERE id = 2; SELECT lo_from_bytea(0, '{name}')"
+            )
+        pgcopydb.run(
+            *("clone", "--all-databases", "--dir", workdir_path, "--source", one.dsn(), "--target", other.dsn())
+        )
+        for name in names:
+            source, target = Database(one, name), Database(other, name)
+            assert content(target) == content(source), name
+            assert next_numbers(target) == next_numbers(source)
+            assert_same_content(source.dsn, target.dsn)
