@@ -2,24 +2,27 @@
 
 Reads and writes both servers through ``run_clone``, which has a work directory for each database (``db/<name>``) with
 its own snapshot and catalog. The catalog of the top directory knows the set, which of it this run makes on the target,
-and what is complete. What is true when ``clone_databases`` returns: every database of the set is complete. It raises
-``PartialFailure`` when some are not, the others having been done, and ``--resume`` goes on with these.
+and what is complete. What is true when ``clone_databases`` returns: every database of the set is complete, and where
+changes are followed at the end position. It raises ``PartialFailure`` when some are not, the others having been done,
+and ``--resume`` goes on with these.
 
-A thread for each database that is being copied, in one process: slots of the budget die with it, a stop reaches all,
-and one catalog has one writer.
+A thread for each database that is being copied or followed, in one process: slots of the budget die with it, a stop
+reaches all, and one catalog has one writer. One that is followed gives its turn to the next when its copy is complete.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from typing import Final
 
 from pgcopydb.bootstrap.all_reports import write_summary_of_all
-from pgcopydb.bootstrap.budget import Budget
+from pgcopydb.bootstrap.beside import ChangesOfAll
+from pgcopydb.bootstrap.budget import Budget, Slots
 from pgcopydb.bootstrap.databases import (
     SourceDatabase,
     choose,
@@ -52,6 +55,7 @@ from pgcopydb.postgres.server import ServerFacts, inspect_server
 from pgcopydb.runtime.errors import PartialFailure, PgcopydbError, PreflightFailed, StateError, Stopped, TargetError
 from pgcopydb.runtime.failpoint import failpoint
 from pgcopydb.runtime.logs import in_this_context, speaking_of
+from pgcopydb.runtime.policy import POLICY, trouble_of
 from pgcopydb.runtime.stop import Stop, StopMode
 from pgcopydb.runtime.workdir import WorkDir
 
@@ -74,13 +78,25 @@ class _Run:
     stop: Stop
     store: CatalogStore
     budget: Budget
+    turns: Slots
     failures: Failures
+    changes: ChangesOfAll | None
 
 
 def clone_databases(
-    source: ConnInfo, target: ConnInfo, workdir: WorkDir, options: CloneOptions, excluded: Collection[str], stop: Stop
+    source: ConnInfo,
+    target: ConnInfo,
+    workdir: WorkDir,
+    options: CloneOptions,
+    excluded: Collection[str],
+    stop: Stop,
+    *,
+    changes: ChangesOfAll | None = None,
 ) -> None:
-    """Copy all but the ``excluded``. Both connection strings name any database of their server."""
+    """Copy all but the ``excluded``. Both connection strings name any database of their server.
+
+    ``changes``: those of each database are kept beside its copy, and applied behind it until the end position.
+    """
     workdir.create()
     with workdir.lock(), closing(open_store(workdir, options)) as store:
         if store.step_done("preflight") and all_databases(store) is None:
@@ -97,7 +113,9 @@ def clone_databases(
             stop=stop,
             store=store,
             budget=Budget.of(options.jobs),
+            turns=Slots(options.at_once),
             failures=Failures(stop, fail_fast=options.fail_fast),
+            changes=changes,
         )
         _begin(run)
         databases = _plan(run, excluded)
@@ -185,40 +203,81 @@ def _copy(run: _Run, databases: Sequence[tuple[str, SourceDatabase | None]]) -> 
     if not left:
         logger.info("The earlier run was complete: nothing is left to do")
         return
-    with ThreadPoolExecutor(max_workers=run.options.at_once, thread_name_prefix="database") as pool:
+    at_once = run.options.at_once
+    if run.changes is not None:
+        run.changes.expect([name for name, _ in left])
+        at_once = len(left)
+    with ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="database") as pool:
         futures = [pool.submit(in_this_context(_copy_one), run, name, made) for name, made in left]
         for future in futures:
             future.result()
 
 
 def _copy_one(run: _Run, name: str, made: SourceDatabase | None) -> None:
+    """The slot of one that is followed keeps WAL while the others go on: what may help by itself is tried again."""
+    for attempt in itertools.count():
+        error = _attempt(run, name, made)
+        if error is None:
+            return
+        again = POLICY[trouble_of(error)] if run.changes is not None else None
+        if again is None or run.failures.ended_by is not None:
+            run.failures.add(f"database {name}", error)
+            return
+        pause = again.pause(attempt)
+        logger.warning("%s: it is tried again in %.1f s, because: %s", name, pause, error)
+        if run.stop.wait(pause):
+            return
+
+
+def _attempt(run: _Run, name: str, made: SourceDatabase | None) -> PgcopydbError | None:
+    """Why a database is not complete, unless that was a stop."""
     if run.stop.mode is not StopMode.RUN:
-        return
+        return None
     try:
-        with speaking_of(name), run.stop.part() as stop, run.store.step(database_step(name)):
-            _clone(run, name, made, stop)
+        with speaking_of(name), run.stop.part() as stop, ExitStack() as turn:
+            if not _is_followed(run, name):
+                turn.enter_context(run.turns.taken(stop))
+            with run.store.step(database_step(name)):
+                _clone(run, name, made, stop, turn)
         failpoint("databases.after_mark")
     except Stopped as stopped:
         # Its own errors end a part otherwise: this one was told to.
         logger.debug("%s: %s", name, stopped)
     except PgcopydbError as error:
-        run.failures.add(f"database {name}", error)
+        return error
     except BaseException:
         run.stop.request(StopMode.FAST)
         raise
+    return None
 
 
-def _clone(run: _Run, name: str, made: SourceDatabase | None, stop: Stop) -> None:
+def _is_followed(run: _Run, name: str) -> bool:
+    """What is copied waits for no turn: its slot keeps WAL until its changes are applied."""
+    workdir = run.workdir.database(name)
+    if run.changes is None or not workdir.exists():
+        return False
+    with closing(CatalogStore.read(workdir.catalog)) as store:
+        return store.is_laid_out and store.step_done("summary")
+
+
+def _clone(run: _Run, name: str, made: SourceDatabase | None, stop: Stop, turn: ExitStack) -> None:
+    """``turn`` is given back when the copy is complete."""
     if made is not None:
         with run.target.connect_patiently("databases", stop) as connection:
             _make(run, connection, made)
     workdir = run.workdir.database(name)
     # One whose turn had not come when the run was interrupted begins afresh.
-    resume = run.options.resume and workdir.exists()
+    resume = (run.options.resume or run.changes is not None) and workdir.exists()
     options = replace(run.options, roles=Roles.NO, resume=resume, restart=False)
     source, target = (endpoint.info.of_database(name) for endpoint in (run.source, run.target))
-    run_clone(source, target, workdir, options, stop, budget=run.budget)
-    failpoint("databases.after_copy")
+    changes = None if run.changes is None else run.changes.of(name, stop)
+    with nullcontext() if changes is None else changes.running():
+        run_clone(source, target, workdir, options, stop, changes=changes, budget=run.budget)
+        failpoint("databases.after_copy")
+        turn.close()
+        if changes is not None:
+            changes.finish()
+            failpoint("databases.after_follow")
     if made is not None:
         with run.target.connect_patiently("databases", stop) as connection:
             finish_database(connection, made, run.options.restore)

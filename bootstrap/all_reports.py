@@ -29,6 +29,8 @@ _WALL_CLOCK: Final = "(wall clock)"
 class State(StrEnum):
     WAITING = "waiting"
     BEGUN = "begun"
+    COPIED = "copied"
+    """And followed from there on."""
     COMPLETE = "complete"
 
 
@@ -54,19 +56,24 @@ class AllProgress:
         return [self._complete.get(row["name"]) or self._read(top, row) for row in all_databases(top) or ()]
 
     def total(self, top: CatalogStore) -> Progress:
-        """Of all whose schema was read."""
-        read = [each.progress for each in self.databases(top) if each.progress is not None]
-        return replace(sum_of(read, complete=top.step_done("summary")), jobs=top.setting("jobs") or {})
+        """Of all whose schema was read; complete when the copy of each is."""
+        databases = self.databases(top)
+        read = [each.progress for each in databases if each.progress is not None]
+        complete = all(each.state in {State.COPIED, State.COMPLETE} for each in databases)
+        return replace(sum_of(read, complete=complete and bool(databases)), jobs=top.setting("jobs") or {})
 
     def _read(self, top: CatalogStore, row: dict[str, Any]) -> DatabaseProgress:
         name = row["name"]
         workdir = self._workdir.database(name)
         with _opened(workdir) as store:
             progress = None if store is None else read_progress(store)
+            copied = store is not None and store.step_done("summary")
         begun = top.value("SELECT started FROM step WHERE name = ?", (database_step(name),)) is not None
         state = State.BEGUN if begun else State.WAITING
         if top.step_done(database_step(name)):
             state = State.COMPLETE
+        elif begun and copied:
+            state = State.COPIED
         found = DatabaseProgress(name, state, row["bytes"], progress)
         if state is State.COMPLETE:
             self._complete[name] = found

@@ -7,13 +7,14 @@ table that was truncated before its turn, costs another snapshot whose position 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from pgcopydb.bootstrap.store import CatalogStore
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.names import Name
+from pgcopydb.runtime.stop import Stop
 
 
 class PositionedSnapshot(NamedTuple):
@@ -41,6 +42,26 @@ class ChangesBeside(Protocol):
         Inside the block the target has every change up to the last of these positions, and nothing is applied: all
         tables show one moment, and what relates them to each other can be made.
         """
+
+
+class FollowedCopy(ChangesBeside, Protocol):
+    """The stream of one of several databases."""
+
+    def running(self) -> AbstractContextManager[None]:
+        """Around everything else; when the block is left nothing of the stream runs."""
+
+    def finish(self) -> None:
+        """The copy is complete. Returns at the end position; raises ``Stopped`` when a stop came before."""
+
+
+class ChangesOfAll(Protocol):
+    """The streams of a run of several databases."""
+
+    def expect(self, databases: Sequence[str]) -> None:
+        """Which will be followed, before the first one is."""
+
+    def of(self, database: str, stop: Stop) -> FollowedCopy:
+        """The stream of one."""
 
 
 def tables_read_later(store: CatalogStore) -> dict[Name, Lsn]:

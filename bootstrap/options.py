@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -117,6 +117,12 @@ class FollowOptions:
 
     stream: StreamOptions
     endpos: Lsn = field(default_factory=Lsn)
+    databases: int = 1
+    """How many are followed at once."""
+
+    def of_database(self, database: str) -> FollowOptions:
+        """For one of several."""
+        return replace(self, stream=self.stream.of_database(database))
 
 
 @dataclass(frozen=True, slots=True)

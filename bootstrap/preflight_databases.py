@@ -38,6 +38,10 @@ from pgcopydb.runtime.workdir import WorkDir
 _OPTIONS: Final = frozenset({"filters", "--tablespace-map", "--requirements"})
 """Subjects of findings that something which was asked for is not there: it has to be in one database alone."""
 _SHOWN: Final = 3
+_FREE_SLOTS: Final = """
+SELECT current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_catalog.pg_replication_slots),
+       current_setting('max_wal_senders')::int - (SELECT count(*) FROM pg_catalog.pg_stat_replication)
+"""
 _THERE: Final = "SELECT datname, datallowconn AND datconnlimit <> -2 FROM pg_catalog.pg_database"
 
 
@@ -59,7 +63,10 @@ def check_databases(
     with source.connect("preflight") as reader:
         listed = read_databases(reader)
         instance = read_instance(reader, Side.SOURCE)
-    chosen, findings = choose(listed, excluded)
+        chosen, findings = choose(listed, excluded)
+        if options.follow is not None:
+            findings += _slots(reader, len(chosen))
+            options = replace(options, follow=replace(options.follow, databases=len(chosen)))
     options = replace(options, at_once=max(1, min(options.at_once, len(chosen))))
     with target.connect("preflight") as writer:
         facts = inspect_server(writer, Side.TARGET)
@@ -87,6 +94,22 @@ def _same_server() -> Finding:
     )
 
 
+def _slots(reader: Connection, wanted: int) -> Iterator[Finding]:
+    """One slot for each database, and a walsender for each."""
+    with server_errors(Side.SOURCE, "counting replication slots"):
+        row = reader.execute(_FREE_SLOTS).fetchone()
+    assert row is not None  # noqa: S101  a query without FROM returns one row
+    for setting, free in zip(("max_replication_slots", "max_wal_senders"), row, strict=True):
+        if free < wanted:
+            yield Finding(
+                Severity.ERROR,
+                Side.SOURCE,
+                "changes",
+                f"following {wanted} databases takes as many of {setting}, only {free} are free",
+                f"ALTER SYSTEM SET {setting} = …; -- and restart the source; or leave some out: --exclude-database",
+            )
+
+
 def _may_create(writer: Connection, facts: ServerFacts) -> Iterator[Finding]:
     row = writer.execute("SELECT rolcreatedb FROM pg_catalog.pg_roles WHERE rolname = current_user").fetchone()
     if not facts.superuser and row != (True,):
@@ -112,6 +135,8 @@ def _check_one(
         return [Finding(Severity.ERROR, Side.TARGET, "database", "stands there and allows no connections")]
     reader = replace(source, info=source.info.of_database(name))
     writer = replace(target, info=target.info.of_database(name)) if name in there else target
+    if options.follow is not None:
+        options = replace(options, follow=options.follow.of_database(name))
     try:
         return check_clone(reader, writer, workdir.database(name), options, to_be_made=name not in there)
     except PgcopydbError as error:

@@ -31,6 +31,7 @@ SELECT pg_catalog.pg_get_constraintdef(oid) FROM pg_catalog.pg_constraint WHERE 
 """
 
 _OWN_SESSIONS: Final = 3
+_FOLLOWING_SESSIONS: Final = 6
 """Snapshot, catalog, pg_dump."""
 
 
@@ -187,12 +188,13 @@ def _budget(connection: Connection, options: CloneOptions, tables: int) -> Itera
     row = connection.execute(query("connection_budget")).fetchone()
     free, locks = row or (0, 0)
     wanted = (options.jobs.tables + options.jobs.large_objects + _OWN_SESSIONS) * options.at_once
+    wanted += 0 if options.follow is None else _FOLLOWING_SESSIONS * options.follow.databases
     if wanted > free:
         yield Finding(
             Severity.ERROR,
             Side.SOURCE,
             "connections",
-            f"the copy opens up to {wanted}, only {free} are free",
+            f"the copy{' and following' * (options.follow is not None)} may need {wanted}, only {free} are free",
             f"lower --table-jobs{', --database-jobs' * (options.at_once > 1)} and --large-objects-jobs, or raise"
             " max_connections",
         )

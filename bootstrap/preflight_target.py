@@ -26,6 +26,7 @@ from pgcopydb.postgres.names import Name, quote_ident
 from pgcopydb.postgres.selection import Selection
 from pgcopydb.postgres.server import ServerFacts
 
+_FOLLOWING_SESSIONS: Final = 2
 _SHOWN: Final = 10
 _PROBE: Final = "pgcopydb_preflight"
 
@@ -216,12 +217,13 @@ def _budget(connection: Connection, options: CloneOptions) -> Iterator[Finding]:
     vacuum = 0 if options.skip.vacuum else jobs.tables
     wanted = max(jobs.tables + jobs.indexes + vacuum + jobs.large_objects + 1, jobs.restore + 2)
     wanted = wanted * options.at_once + (options.at_once > 1)
+    wanted += 0 if options.follow is None else _FOLLOWING_SESSIONS * options.follow.databases
     if wanted > free:
         yield Finding(
             Severity.ERROR,
             Side.TARGET,
             "connections",
-            f"the copy opens up to {wanted}, only {free} are free",
+            f"the copy{' and following' * (options.follow is not None)} may need {wanted}, only {free} are free",
             f"lower --table-jobs, --index-jobs{', --database-jobs' * (options.at_once > 1)} and --large-objects-jobs,"
             " or raise max_connections",
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 
 import click
 import typer
@@ -24,16 +25,18 @@ from pgcopydb.cli.contradictions import check_snapshot
 from pgcopydb.cli.display import watching
 from pgcopydb.cli.given import begin_logging, log_flags, servers, workdir_of
 from pgcopydb.cli.migration import Migration
+from pgcopydb.cli.migration_of_all import MigrationOfAll
 from pgcopydb.cli.settings import clone_options
 from pgcopydb.cli.stages import Following, flags_of_stages
 from pgcopydb.cli.tables import print_summary
 from pgcopydb.cli.version import program_version
 from pgcopydb.daemon.plugins import PluginChoice
+from pgcopydb.daemon.service import Teller
 from pgcopydb.daemon.slot import StreamOptions
 from pgcopydb.daemon.stream import DEFAULT_NAME
 from pgcopydb.postgres.conninfo import ConnInfo
 from pgcopydb.postgres.lsn import Lsn
-from pgcopydb.runtime.stop import stop_on_signals
+from pgcopydb.runtime.stop import Stop, stop_on_signals
 from pgcopydb.runtime.workdir import WorkDir
 
 logger = logging.getLogger("pgcopydb.cli")
@@ -109,27 +112,24 @@ def clone(
     )
     source_info, target_info = servers(source, target)
     workdir = workdir_of(directory)
+    flags = log_flags(verbose, notice, debug, trace, quiet)
+    stage_flags = flags_of_stages(
+        on_conflict=on_conflict,
+        apply_mode=apply_mode,
+        keep_files=keep_files,
+        replay_no_op_updates=replay_no_op_updates,
+        max_disk=max_disk,
+        min_free=min_free,
+    )
+    following_of = partial(
+        Following.between, flags=flags, stage_flags=stage_flags, skip_large_objects=skip_large_objects
+    )
     if all_databases:
-        _clone_all(source_info, target_info, workdir, settings, exclude_database or ())
+        _clone_all(source_info, target_info, workdir, settings, exclude_database or (), following_of)
         return
     check_snapshot(click.get_current_context().params, workdir)
     with stop_on_signals() as stop, ExitStack() as stack:
-        following = Following.between(
-            source_info,
-            target_info,
-            workdir,
-            stop,
-            flags=log_flags(verbose, notice, debug, trace, quiet),
-            stage_flags=flags_of_stages(
-                on_conflict=on_conflict,
-                apply_mode=apply_mode,
-                keep_files=keep_files,
-                replay_no_op_updates=replay_no_op_updates,
-                max_disk=max_disk,
-                min_free=min_free,
-            ),
-            skip_large_objects=skip_large_objects,
-        )
+        following = following_of(source_info, target_info, workdir, stop)
         migration = Migration(following, chosen, endpos, settings.jobs.restore) if follow else None
         if migration is not None:
             stack.enter_context(migration.running(restart=restart))
@@ -150,11 +150,27 @@ def clone(
 
 
 def _clone_all(
-    source: ConnInfo, target: ConnInfo, workdir: WorkDir, settings: CloneOptions, excluded: Sequence[str]
+    source: ConnInfo,
+    target: ConnInfo,
+    workdir: WorkDir,
+    settings: CloneOptions,
+    excluded: Sequence[str],
+    following_of: Callable[..., Following],
 ) -> None:
-    with stop_on_signals() as stop:
+    def following(database: str, stop: Stop, teller: Teller) -> Following:
+        ends = (info.of_database(database) for info in (source, target))
+        return following_of(*ends, workdir.database(database), stop, database=database, teller=teller)
+
+    with stop_on_signals() as stop, ExitStack() as stack:
+        migration = None
+        if settings.follow is not None:
+            follow = settings.follow
+            migration = MigrationOfAll(
+                workdir, follow.stream, follow.endpos or None, settings.jobs.restore, following, stop
+            )
+            stack.enter_context(migration.running(source, target, restart=settings.restart))
         with watching(workdir):
-            clone_databases(source, target, workdir, settings, excluded, stop)
+            clone_databases(source, target, workdir, settings, excluded, stop, changes=migration)
         with closing(CatalogStore.read(workdir.catalog)) as store:
             print_summary(summary_of_all(store, workdir))
 

@@ -43,11 +43,6 @@ def check_all_databases(values: Mapping[str, Any]) -> None:
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} says nothing without --all-databases", hint="Give both, or leave it out.")
         return
-    if values.get("follow"):
-        raise UsageError(
-            "--all-databases and --follow exclude each other: a replication slot decodes one database",
-            hint="One `clone --follow` for each, with a --dir and a --slot-name of its own.",
-        )
     if values.get("snapshot") is not None:
         raise UsageError(
             "--all-databases and --snapshot exclude each other: a snapshot is one of one database",

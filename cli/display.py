@@ -141,7 +141,9 @@ def _watch_lines(workdir: WorkDir, end: threading.Event) -> None:
     reader = _Reader(workdir)
     while not end.wait(pause):
         progress = reader.read()
-        if progress is not None and progress.tables_total and not progress.complete:
+        if progress is not None and progress.complete:
+            break
+        if progress is not None and progress.tables_total:
             speed = rate.update(progress.bytes_done + progress.bytes_in_flight, time.monotonic())
             logger.info("%s", progress_line(progress, speed))
             pause = min(_LAST_LINE_SECONDS, pause * 1.5)
@@ -156,6 +158,8 @@ def _watch_live(workdir: WorkDir, end: threading.Event) -> None:
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while not end.wait(_LIVE_SECONDS):
             progress = reader.read()
+            if progress is not None and progress.complete:
+                break
             if progress is not None and progress.tables_total:
                 now = time.monotonic()
                 speed = rate.update(progress.bytes_done + progress.bytes_in_flight, now)

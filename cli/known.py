@@ -12,6 +12,7 @@ import click
 from pgcopydb.bootstrap.filtering import rules_of_run
 from pgcopydb.cli.accepted import GIVEN
 from pgcopydb.cli.given import filters_of
+from pgcopydb.cli.several import databases_of
 from pgcopydb.daemon.plugins import Plugin, PluginChoice
 from pgcopydb.daemon.stream import Stream, load_stream
 from pgcopydb.runtime.errors import StateError, UsageError
@@ -20,6 +21,12 @@ from pgcopydb.runtime.workdir import WorkDir
 
 def known_stream(workdir: WorkDir) -> Stream:
     """The stream of a work directory. Raises ``StateError`` when there is none, or when the options are of another."""
+    if databases_of(workdir):
+        raise StateError(
+            f"the work directory {workdir.top} is that of a run of all databases",
+            hint="`clone --all-databases --follow --resume` goes on with all of them; for one name its own with --dir: "
+            f"{workdir.database('NAME').top}",
+        )
     stream = load_stream(workdir)
     given = _given()
     plugin = given.get("--plugin")

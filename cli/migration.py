@@ -40,7 +40,7 @@ class Migration:
     _session: ReplicationSession | None = field(default=None, repr=False)
 
     @contextmanager
-    def running(self, *, restart: bool) -> Iterator[None]:
+    def running(self, *, restart: bool = False) -> Iterator[None]:
         """Hold the work directory; when the block is left no stage is running."""
         workdir = self.following.workdir
         workdir.create()

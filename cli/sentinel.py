@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from dataclasses import dataclass
 from typing import Annotated, Optional
 
 import orjson
@@ -12,6 +13,7 @@ import typer
 from pgcopydb.cli import options as o
 from pgcopydb.cli.given import begin_logging, server, workdir_of
 from pgcopydb.cli.groups import command_group
+from pgcopydb.cli.several import databases_of, each_of, there
 from pgcopydb.cli.values import lsn_option
 from pgcopydb.daemon.heartbeat import read_state
 from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
@@ -22,7 +24,8 @@ from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.server import wal_position
-from pgcopydb.runtime.errors import UsageError
+from pgcopydb.runtime.errors import StateError, UsageError
+from pgcopydb.runtime.workdir import WorkDir
 
 logger = logging.getLogger("pgcopydb.cli")
 
@@ -34,16 +37,70 @@ MaybePosition = Annotated[
 Current = Annotated[bool, typer.Option("--current", "-C", help="Where the source's WAL is flushed to right now.")]
 
 
-def _open(source: str | None, target: str | None, directory: o.Directory) -> tuple[Sentinel, Endpoint]:
-    """The sentinel, wherever the work directory says that it is: on the source unless that is a standby."""
-    endpoint = Endpoint(server(Side.SOURCE, source), secrets.token_hex(4))
-    stream = find_stream(workdir_of(directory))
-    other = Endpoint(ConnInfo.parse(Side.TARGET, target), secrets.token_hex(4)) if target else None
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """``database``: of a run of all; empty where there is one."""
+
+    database: str
+    sentinel: Sentinel
+    source: Endpoint
+    workdir: WorkDir
+
+
+def _opened(source: str | None, target: str | None, directory: o.Directory) -> list[_Opened]:
+    """The sentinels of a work directory: one, or that of each database that is followed.
+
+    Raises ``StateError`` when a run of all databases has none yet.
+    """
+    one, other = server(Side.SOURCE, source), ConnInfo.parse(Side.TARGET, target) if target else None
+    top = workdir_of(directory)
+    found = [
+        _open(one, other, database, workdir)
+        for database, workdir in each_of(top)
+        if not database or find_stream(workdir) is not None
+    ]
+    if not found:
+        raise StateError(
+            f"no database of {top.top} is followed yet", hint="`pgcopydb list progress` shows how far it is."
+        )
+    return found
+
+
+def _open(one: ConnInfo, other: ConnInfo | None, database: str, workdir: WorkDir) -> _Opened:
+    """Wherever the work directory says that it is: on the source unless that is a standby."""
+    source = Endpoint(there(one, database), secrets.token_hex(4))
+    target = Endpoint(there(other, database), secrets.token_hex(4)) if other is not None else None
+    stream = find_stream(workdir)
     if stream is not None:
-        return sentinel_of(stream, endpoint, other), endpoint
-    with endpoint.connect("sentinel") as connection, server_errors(Side.SOURCE, "asking whether it is a standby"):
+        return _Opened(database, sentinel_of(stream, source, target), source, workdir)
+    with source.connect("sentinel") as connection, server_errors(Side.SOURCE, "asking whether it is a standby"):
         row = connection.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
-    return Sentinel(other if row and row[0] and other is not None else endpoint), endpoint
+    sentinel = Sentinel(target if row and row[0] and target is not None else source)
+    return _Opened(database, sentinel, source, workdir)
+
+
+def _the_one(source: str | None, target: str | None, directory: o.Directory) -> Sentinel:
+    """Raises ``UsageError`` when there are several."""
+    opened = _opened(source, target, directory)
+    if opened[0].database:
+        raise UsageError(
+            "the work directory is that of a run of all databases",
+            hint=f"Name that of one with --dir: {opened[0].workdir.top}",
+        )
+    return opened[0].sentinel
+
+
+def _all_of_them(source: str | None, target: str | None, directory: o.Directory) -> list[_Opened]:
+    """Raises ``StateError`` when a database is not followed yet: it would not hear of what is set now."""
+    opened = _opened(source, target, directory)
+    names = {each.database for each in opened}
+    late = [name for name in databases_of(workdir_of(directory)) if name not in names]
+    if late:
+        raise StateError(
+            f"{len(late)} databases are not followed yet: {', '.join(late)}",
+            hint="Wait until the copy of each has begun (`pgcopydb status`), or name the --dir of one database.",
+        )
+    return opened
 
 
 def setup(
@@ -60,7 +117,7 @@ def setup(
 ) -> None:
     """Make the sentinel by hand, or overwrite it."""
     begin_logging(verbose, notice, debug, trace, quiet)
-    _open(source, target, directory)[0].create(startpos, endpos)
+    _the_one(source, target, directory).create(startpos, endpos)
 
 
 def get(
@@ -100,22 +157,27 @@ def get(
     if len(chosen) > 1:
         raise UsageError(f"only one of {', '.join(chosen)} can be asked for", hint="Leave them out to see all.")
     if transform_lsn:
-        state = read_state(workdir_of(directory), "transform")
-        values: dict[str, str | bool] = {"transform_lsn": "0/0" if state is None else state.position}
+        found = {database: _transformed(workdir) for database, workdir in each_of(workdir_of(directory))}
     else:
-        values = _values(_open(source, target, directory)[0].read())
+        found = {each.database: _values(each.sentinel.read()) for each in _opened(source, target, directory)}
     if chosen:
-        values = {chosen[0]: values[chosen[0]]}
+        found = {database: {chosen[0]: values[chosen[0]]} for database, values in found.items()}
     if json:
-        typer.echo(orjson.dumps(values))
+        typer.echo(orjson.dumps(found.get("", found)))
         return
-    for name, value in values.items():
-        text = ("enabled" if value else "disabled") if isinstance(value, bool) else value
-        typer.echo(text if chosen else f"{name:<15} {text}")
+    for database, values in found.items():
+        for name, value in values.items():
+            text = ("enabled" if value else "disabled") if isinstance(value, bool) else value
+            typer.echo(f"{f'{database}: ' if database else ''}{text if chosen else f'{name:<15} {text}'}")
 
 
 def _values(row: SentinelRow) -> dict[str, str | bool]:
     return {name: value if isinstance(value, bool) else str(value) for name, value in row._asdict().items()}
+
+
+def _transformed(workdir: WorkDir) -> dict[str, str | bool]:
+    state = read_state(workdir, "transform")
+    return {"transform_lsn": "0/0" if state is None else state.position}
 
 
 def set_startpos(
@@ -131,7 +193,7 @@ def set_startpos(
 ) -> None:
     """Record where streaming began."""
     begin_logging(verbose, notice, debug, trace, quiet)
-    _open(source, target, directory)[0].set_startpos(startpos)
+    _the_one(source, target, directory).set_startpos(startpos)
     typer.echo(startpos)
 
 
@@ -153,9 +215,11 @@ def set_endpos(
     begin_logging(verbose, notice, debug, trace, quiet)
     if (endpos is None) != current:
         raise UsageError("give either an LSN or --current", hint="--current takes the source's position of now.")
-    sentinel, endpoint = _open(source, target, directory)
-    position = endpos if endpos is not None else _current(endpoint)
-    sentinel.set_endpos(position)
+    opened = _all_of_them(source, target, directory)
+    # One position for all databases: the WAL is the server's.
+    position = endpos if endpos is not None else _current(opened[0].source)
+    for each in opened:
+        each.sentinel.set_endpos(position)
     typer.echo(orjson.dumps({"endpos": str(position)}) if json else position)
 
 
@@ -176,7 +240,8 @@ def set_apply(
 ) -> None:
     """Let changes be applied: the copy is complete."""
     begin_logging(verbose, notice, debug, trace, quiet)
-    _open(source, target, directory)[0].set_apply(apply=True)
+    for each in _all_of_them(source, target, directory):
+        each.sentinel.set_apply(apply=True)
 
 
 def set_prefetch(
@@ -191,7 +256,8 @@ def set_prefetch(
 ) -> None:
     """Only receive and transform from now on; nothing is applied until `set apply`."""
     begin_logging(verbose, notice, debug, trace, quiet)
-    _open(source, target, directory)[0].set_apply(apply=False)
+    for each in _all_of_them(source, target, directory):
+        each.sentinel.set_apply(apply=False)
 
 
 def group() -> typer.Typer:

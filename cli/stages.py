@@ -7,10 +7,10 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -31,7 +31,7 @@ from pgcopydb.daemon.change_file import JSON, recover
 from pgcopydb.daemon.plugins import Plugin
 from pgcopydb.daemon.published import check_published, made_since
 from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
-from pgcopydb.daemon.service import Service
+from pgcopydb.daemon.service import Service, Teller
 from pgcopydb.daemon.slot import sentinel_of
 from pgcopydb.daemon.stream import Stream
 from pgcopydb.daemon.supervise import NAME as SUPERVISOR
@@ -43,6 +43,7 @@ from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.postgres.server import wal_position
 from pgcopydb.runtime.errors import PgcopydbError, StateError, Stopped
 from pgcopydb.runtime.failpoint import failpoint
+from pgcopydb.runtime.logs import ABOUT_VARIABLE
 from pgcopydb.runtime.retry import persist
 from pgcopydb.runtime.sizes import pretty_seconds, pretty_size
 from pgcopydb.runtime.stop import Stop
@@ -77,6 +78,10 @@ class Following:
     """More for the command line of each stage, by its name."""
     skip_large_objects: bool = False
     """At the end position."""
+    database: str = ""
+    """Where one process follows several: what the stages' log lines are about."""
+    teller: Teller | None = None
+    """What tells of all of them, where there are several."""
     began: float = field(default_factory=time.monotonic, init=False)
 
     @classmethod
@@ -90,12 +95,14 @@ class Following:
         stage_flags: Mapping[str, Sequence[str]],
         *,
         skip_large_objects: bool = False,
+        database: str = "",
+        teller: Teller | None = None,
     ) -> Following:
         # It waits for its servers for weeks, if need be.
         source_end, target_end = (
             Endpoint(info.noticing_loss(), workdir.mark, patience=math.inf) for info in (source, target)
         )
-        return cls(source_end, target_end, workdir, stop, flags, stage_flags, skip_large_objects)
+        return cls(source_end, target_end, workdir, stop, flags, stage_flags, skip_large_objects, database, teller)
 
     def sentinel(self, stream: Stream, role: str = "sentinel") -> Sentinel:
         return sentinel_of(stream, self.source, self.target, role)
@@ -110,6 +117,7 @@ class Following:
             **os.environ,
             Side.SOURCE.variable: self.source.info.text(),
             Side.TARGET.variable: self.target.info.text(),
+            ABOUT_VARIABLE: self.database,
         }
         return Supervisor(commands, environment, self.sentinel(stream, "supervisor"), self.stop, self.workdir)
 
@@ -126,9 +134,17 @@ class Following:
                 with closing(Tail(folder, JSON, stream.segment_size)) as tail:
                     resume_at(tail)
 
-    def service(self, stages: Sequence[str] = ALL) -> AbstractContextManager[None]:
+    @contextmanager
+    def service(self, stages: Sequence[str] = ALL) -> Iterator[None]:
         """For the length of the command: its service manager is told how it is, and its slot is watched."""
-        return Service(self.source, self.workdir, (SUPERVISOR, *stages), self.stop).running()
+        service = Service(self.source, self.workdir, (SUPERVISOR, *stages))
+        with service.watched():
+            if self.teller is not None:
+                self.teller.migrations[self.database] = service
+                yield
+                return
+            with Teller(self.stop, {self.database: service}).running():
+                yield
 
 
 def flags_of_stages(

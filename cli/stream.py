@@ -23,6 +23,7 @@ from pgcopydb.apply.replay import ApplyMode, OnConflict
 from pgcopydb.cli import options as o
 from pgcopydb.cli import sentinel, stages
 from pgcopydb.cli import stream_options as so
+from pgcopydb.cli.cleanup import cleanup
 from pgcopydb.cli.contradictions import check_plugin
 from pgcopydb.cli.given import begin_logging, log_flags, server, servers, workdir_of
 from pgcopydb.cli.groups import command_group
@@ -131,39 +132,6 @@ def setup(
     else:
         for name, value in stream.describe().items():
             typer.echo(f"{name:<18} {value}")
-
-
-def cleanup(
-    *,
-    source: o.Source = None,
-    target: o.Target = None,
-    directory: o.Directory = None,
-    slot_name: so.SlotName = DEFAULT_NAME,
-    origin: so.OriginName = DEFAULT_NAME,
-    json: o.ShortJson = False,
-    verbose: o.Verbose = 0,
-    notice: o.Notice = False,
-    debug: o.Debug = False,
-    trace: o.Trace = False,
-    quiet: o.Quiet = False,
-) -> None:
-    """Remove slot, publications, sentinel, origin and the files of changes, and say what was removed.
-
-    Can be run after a run that was aborted, and again. A migration that is running is not touched.
-    """
-    begin_logging(verbose, notice, debug, trace, quiet)
-    workdir = workdir_of(directory)
-    source_end, target_end = _endpoint(Side.SOURCE, source, workdir), _endpoint(Side.TARGET, target, workdir)
-    workdir.create()
-    with ExitStack() as stack:
-        for service in (MAKING, "follow", RECEIVE, "transform", apply_stage.SERVICE):
-            stack.enter_context(workdir.lock(service))
-        removed = clean_up(source_end, target_end, workdir, slot_name, origin)
-    if json:
-        typer.echo(orjson.dumps({"removed": removed}))
-    else:
-        for what in removed or ["nothing: there was nothing to remove"]:
-            typer.echo(f"Removed {what}")
 
 
 def receive(

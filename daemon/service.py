@@ -26,6 +26,7 @@ from pgcopydb.daemon.stream import find_stream
 from pgcopydb.postgres.connect import Connection, Endpoint
 from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.errors import PgcopydbError
+from pgcopydb.runtime.logs import in_this_context
 from pgcopydb.runtime.sizes import pretty_seconds, pretty_size
 from pgcopydb.runtime.stop import Stop
 from pgcopydb.runtime.workdir import WorkDir
@@ -38,88 +39,37 @@ _REPEAT_SECONDS: Final = 600.0
 """A worry that stays is said again so often."""
 _EXTEND_MICROSECONDS: Final = 30_000_000
 _TELL_SECONDS: Final = 5.0
+_LONGEST_STATUS: Final = 2000
+"""A service manager takes messages of 4096 bytes."""
 MOVING_SECONDS: Final = 60.0
 """A process that has not said for so long that it lives is not reported as alive."""
 
 
 @dataclass(slots=True)
 class Service:
-    """For as long as a command runs, also before it made anything. ``names``: of the processes whose states count."""
+    """One migration, for as long as a command runs, also before that made anything. ``names``: of the processes whose
+    states count."""
 
     source: Endpoint
     workdir: WorkDir
     names: Sequence[str]
-    stop: Stop
     health: SlotHealth | None = None
     _over: threading.Event = field(default_factory=threading.Event)
-    _notifier: sdnotify.SystemdNotifier | None = None
-    _ready: bool = False
-    _said: str = ""
     _began: float = field(default_factory=clock)
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Until the block is left, with which the process ends too."""
-        threading.Thread(target=self._watch_slot, name="slot", daemon=True).start()
-        teller = threading.Thread(target=self._tell, name="service", daemon=True)
-        if under_systemd():
-            self._notifier = sdnotify.SystemdNotifier()
-            # A manager that does not read holds up nothing, the end least of all.
-            if self._notifier.socket is not None:
-                self._notifier.socket.settimeout(_TELL_SECONDS)
-            teller.start()
-        done = False
+    def watched(self) -> Iterator[None]:
+        """Warn of a slot that is in danger, until the block is left."""
+        threading.Thread(target=in_this_context(self._watch_slot), name="slot", daemon=True).start()
         try:
             yield
-            done = True
         finally:
             self._over.set()
-            if self._notifier is not None:
-                teller.join()
-                if done and not self._ready:
-                    # At its end position already it may be over before it was seen to receive: that is no failed start.
-                    self._send(["READY=1"])
-                self._send(["STOPPING=1"])
-                if self._notifier.socket is not None:
-                    self._notifier.socket.close()
 
-    def _tell(self) -> None:
-        while not self._over.wait(_TICK_SECONDS):
-            states = {name: read_state(self.workdir, name) for name in self.names}
-            own = {name: state for name, state in states.items() if state is not None and self._is_ours(state)}
-            self._notify(own)
-
-    def _is_ours(self, state: StageState) -> bool:
-        """Not left by an earlier run."""
-        return state.beat >= self._began
-
-    def _notify(self, states: Mapping[str, StageState]) -> None:
-        said = describe(states, self.health, datetime.now(UTC))
-        lines = []
-        if said != self._said:
-            lines.append(f"STATUS={said}")
-            self._said = said
-        moving = all_move(states, clock())
-        if self.stop.mode:
-            lines.append("STOPPING=1")
-            lines += [f"EXTEND_TIMEOUT_USEC={_EXTEND_MICROSECONDS}"] if moving else []
-        elif not self._ready:
-            receive = states.get("receive")
-            if receive is not None and receive.phase in {Phase.RUNNING, Phase.PAUSED, Phase.FINISHED}:
-                self._ready = True
-                lines.append("READY=1")
-            else:
-                lines.append(f"EXTEND_TIMEOUT_USEC={_EXTEND_MICROSECONDS}")
-        lines += ["WATCHDOG=1"] if moving else []
-        self._send(lines)
-        if self.stop.take_hangup() and self._ready and not self.stop.mode:
-            self._send(["RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"])
-            self._send(["READY=1"])
-
-    def _send(self, lines: Sequence[str]) -> None:
-        """No two states of the service at once: of those in one message only the last one counts."""
-        if lines and self._notifier is not None:
-            self._notifier.notify("\n".join(lines))
+    def states(self) -> dict[str, StageState]:
+        """What the processes of this run say, not what an earlier one left."""
+        states = {name: read_state(self.workdir, name) for name in self.names}
+        return {name: state for name, state in states.items() if state is not None and state.beat >= self._began}
 
     def _watch_slot(self) -> None:
         connection: Connection | None = None
@@ -152,6 +102,98 @@ class Service:
             worried = worry
         if connection is not None:
             connection.close()
+
+
+@dataclass(slots=True)
+class Teller:
+    """What the service manager is told of the ``migrations`` of this process, by what each is of.
+
+    ``expected``: how many there will be, each of which has to stream before the service is ready; none as long as that
+    is not known.
+    """
+
+    stop: Stop
+    migrations: dict[str, Service] = field(default_factory=dict)
+    expected: int | None = 1
+    _over: threading.Event = field(default_factory=threading.Event)
+    _notifier: sdnotify.SystemdNotifier | None = None
+    _ready: bool = False
+    _said: str = ""
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Until the block is left, with which the process ends too."""
+        teller = threading.Thread(target=self._tell, name="service", daemon=True)
+        if under_systemd():
+            self._notifier = sdnotify.SystemdNotifier()
+            # A manager that does not read holds up nothing, the end least of all.
+            if self._notifier.socket is not None:
+                self._notifier.socket.settimeout(_TELL_SECONDS)
+            teller.start()
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            self._over.set()
+            if self._notifier is not None:
+                teller.join()
+                if done and not self._ready:
+                    # At its end position already it may be over before it was seen to receive: that is no failed start.
+                    self._send(["READY=1"])
+                self._send(["STOPPING=1"])
+                if self._notifier.socket is not None:
+                    self._notifier.socket.close()
+
+    def _tell(self) -> None:
+        while not self._over.wait(_TICK_SECONDS):
+            migrations = dict(self.migrations)
+            states = {about: service.states() for about, service in migrations.items()}
+            now = datetime.now(UTC)
+            said = {about: describe(found, migrations[about].health, now) for about, found in states.items()}
+            self._notify([*states.values()], described(said, self.expected))
+
+    def _notify(self, states: Sequence[Mapping[str, StageState]], said: str) -> None:
+        lines = []
+        if said != self._said:
+            lines.append(f"STATUS={said}")
+            self._said = said
+        moving = all(all_move(each, clock()) for each in states)
+        if self.stop.mode:
+            lines.append("STOPPING=1")
+            lines += [f"EXTEND_TIMEOUT_USEC={_EXTEND_MICROSECONDS}"] if moving else []
+        elif not self._ready:
+            if self.expected is not None and sum(map(streams, states)) >= self.expected:
+                self._ready = True
+                lines.append("READY=1")
+            else:
+                lines.append(f"EXTEND_TIMEOUT_USEC={_EXTEND_MICROSECONDS}")
+        lines += ["WATCHDOG=1"] if moving else []
+        self._send(lines)
+        if self.stop.take_hangup() and self._ready and not self.stop.mode:
+            self._send(["RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"])
+            self._send(["READY=1"])
+
+    def _send(self, lines: Sequence[str]) -> None:
+        """No two states of the service at once: of those in one message only the last one counts."""
+        if lines and self._notifier is not None:
+            self._notifier.notify("\n".join(lines))
+
+
+def streams(states: Mapping[str, StageState]) -> bool:
+    """Whether changes of a migration come. Pure."""
+    receive = states.get("receive")
+    return receive is not None and receive.phase in {Phase.RUNNING, Phase.PAUSED, Phase.FINISHED}
+
+
+def described(said: Mapping[str, str], expected: int | None) -> str:
+    """One line of one migration, or of several with what each is of. Pure."""
+    if expected is None or not said:
+        return "starting"
+    if set(said) == {""}:
+        return said[""]
+    text = " | ".join([f"{len(said)} of {expected} databases", *(f"{about}: {each}" for about, each in said.items())])
+    return text if len(text) <= _LONGEST_STATUS else f"{text[:_LONGEST_STATUS]}…"
 
 
 def all_move(states: Mapping[str, StageState], now: float) -> bool:

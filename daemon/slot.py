@@ -10,7 +10,9 @@ migration it leaves.
 from __future__ import annotations
 
 import logging
+import re
 import secrets
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -49,6 +51,8 @@ from pgcopydb.runtime.workdir import WorkDir
 logger = logging.getLogger(__name__)
 
 _SHOWN: Final = 10
+_LONGEST_SLOT: Final = 56
+"""So that the names of its publications are names too (63 bytes)."""
 _PARTITIONED_ARE_PUBLISHED: Final = 130000
 
 
@@ -61,6 +65,19 @@ class StreamOptions:
     origin: str = DEFAULT_NAME
     numeric_as_string: bool = False
     lossy_nan: bool = False
+
+    def of_database(self, database: str) -> StreamOptions:
+        """For one of several: slots belong to a whole server, and so do origins."""
+        return replace(self, slot=_name_for(self.slot, database), origin=_name_for(self.origin, database))
+
+
+def _name_for(prefix: str, database: str) -> str:
+    """Of what a slot's name may be of, and another one for each database. Pure."""
+    plain = re.sub(r"[^a-z0-9_]", "_", database.lower())
+    name = f"{prefix}_{plain}"
+    if plain == database and len(name) <= _LONGEST_SLOT:
+        return name
+    return f"{name[: _LONGEST_SLOT - 9]}_{zlib.crc32(database.encode()):08x}"
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from pgcopydb.postgres.lsn import Lsn
 from pgcopydb.runtime.child import start_stage
 from pgcopydb.runtime.errors import ExitCode, Kind, PgcopydbError
 from pgcopydb.runtime.failpoint import failpoint
+from pgcopydb.runtime.logs import in_this_context
 from pgcopydb.runtime.policy import POLICY, trouble_of_exit
 from pgcopydb.runtime.stop import Stop, StopMode
 from pgcopydb.runtime.watch import wait_for_any
@@ -90,7 +91,7 @@ class Supervisor:
 
     def start(self) -> None:
         self._running = [_Stage(name, arguments) for name, arguments in self.stages.items()]
-        self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+        self._thread = threading.Thread(target=in_this_context(self._supervise), name="supervisor", daemon=True)
         self._thread.start()
 
     def join(self) -> None:

@@ -51,6 +51,7 @@ NAMES: Final = frozenset(
         "databases.after_roles",
         "databases.after_create",
         "databases.after_copy",
+        "databases.after_follow",
         "databases.after_finish",
         "databases.after_mark",
         "databases.before_summary",

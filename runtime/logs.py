@@ -39,6 +39,8 @@ _SEVERITY: Final = {
 }
 STAGE_VARIABLE: Final = "PGCOPYDB_STAGE"
 """Set for a process that was started by another one of this program."""
+ABOUT_VARIABLE: Final = "PGCOPYDB_STAGE_OF"
+"""What all log lines of such a process are about, where several do the same for different databases."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -56,6 +58,7 @@ class LogSettings:
     time_format: str | None = None
     file: Path | None = None
     file_json: bool = False
+    about: str = ""
 
 
 def level_of(
@@ -81,18 +84,23 @@ def settings_from(environment: Mapping[str, str], level: int) -> LogSettings:
         time_format=environment.get("PGCOPYDB_LOG_TIME_FORMAT"),
         file=Path(name) if name else None,
         file_json=environment.get("PGCOPYDB_LOG_JSON_FILE") == "true",
+        about=_prefix(environment.get(ABOUT_VARIABLE, "")),
     )
 
 
 @contextmanager
 def speaking_of(subject: str) -> Iterator[None]:
     """Log lines of the block begin with the subject: of this thread, and of others by ``in_this_context``."""
-    one_line = subject.replace("\n", "\\n").replace("\r", "\\r")
-    token = _about.set(f"{one_line}: ")
+    token = _about.set(_prefix(subject))
     try:
         yield
     finally:
         _about.reset(token)
+
+
+def _prefix(subject: str) -> str:
+    one_line = subject.replace("\n", "\\n").replace("\r", "\\r")
+    return f"{one_line}: " if one_line else ""
 
 
 def in_this_context(act: Callable[P, T]) -> Callable[P, T]:
@@ -101,8 +109,9 @@ def in_this_context(act: Callable[P, T]) -> Callable[P, T]:
 
 
 class _Text(logging.Formatter):
-    def __init__(self, time_format: str, *, place: bool, colour: bool) -> None:
+    def __init__(self, time_format: str, about: str, *, place: bool, colour: bool) -> None:
         super().__init__()
+        self._of_process = about
         self._time_format = time_format
         self._place = place
         self._colour = colour
@@ -111,7 +120,9 @@ class _Text(logging.Formatter):
         moment = time.strftime(self._time_format, time.localtime(record.created))
         severity = _severity(record)[1]
         place = f" {record.filename}:{record.lineno}" if self._place else ""
-        line = f"{moment}.{record.msecs:03.0f} {record.process} {severity:<6}{place} {_message(record)}"
+        line = (
+            f"{moment}.{record.msecs:03.0f} {record.process} {severity:<6}{place} {_message(record, self._of_process)}"
+        )
         if record.exc_info:
             line = f"{line}\n{self.formatException(record.exc_info)}"
         colour = _COLOURS.get(record.levelno) if self._colour else None
@@ -119,6 +130,10 @@ class _Text(logging.Formatter):
 
 
 class _Json(logging.Formatter):
+    def __init__(self, about: str) -> None:
+        super().__init__()
+        self._of_process = about
+
     def format(self, record: logging.LogRecord) -> str:
         number, severity = _severity(record)
         moment = datetime.fromtimestamp(record.created)  # noqa: DTZ006  local time, as in the text form
@@ -129,15 +144,15 @@ class _Json(logging.Formatter):
             "error_severity": severity,
             "file_name": record.filename,
             "file_line_num": record.lineno,
-            "message": _message(record),
+            "message": _message(record, self._of_process),
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return orjson.dumps(line).decode()
 
 
-def _message(record: logging.LogRecord) -> str:
-    return f"{_about.get()}{record.getMessage()}"
+def _message(record: logging.LogRecord, of_process: str) -> str:
+    return f"{_about.get() or of_process}{record.getMessage()}"
 
 
 def _severity(record: logging.LogRecord) -> tuple[int, str]:
@@ -162,10 +177,11 @@ def setup_logging(settings: LogSettings) -> None:
     long_time = "%Y-%m-%d %H:%M:%S"
     stderr = _Stderr()
     if settings.json:
-        stderr.setFormatter(_Json())
+        stderr.setFormatter(_Json(settings.about))
     else:
         time_format = settings.time_format or ("%H:%M:%S" if terminal else long_time)
-        stderr.setFormatter(_Text(time_format, place=detailed and settings.level <= logging.DEBUG, colour=terminal))
+        place = detailed and settings.level <= logging.DEBUG
+        stderr.setFormatter(_Text(time_format, settings.about, place=place, colour=terminal))
     handlers: list[logging.Handler] = [stderr]
     if settings.file is not None:
         try:
@@ -177,7 +193,9 @@ def setup_logging(settings: LogSettings) -> None:
                 hint="Name a file in a folder that this user may write to.",
             ) from exc
         file.setFormatter(
-            _Json() if settings.file_json else _Text(settings.time_format or long_time, place=True, colour=False)
+            _Json(settings.about)
+            if settings.file_json
+            else _Text(settings.time_format or long_time, settings.about, place=True, colour=False)
         )
         handlers.append(file)
     logger = logging.getLogger("pgcopydb")

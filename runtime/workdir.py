@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pgcopydb.runtime.durable import disk_errors
 from pgcopydb.runtime.errors import StateError
@@ -64,6 +64,10 @@ class WorkDir:
         """The work directory of one of the databases that a run copies; any name gives the name of a folder."""
         folder = quote(name, safe=" ")
         return WorkDir(self.top / "db" / (f"%2E{folder[1:]}" if folder.startswith(".") else folder))
+
+    def databases(self) -> list[tuple[str, WorkDir]]:
+        """Those that have a work directory, by their names."""
+        return sorted((unquote(folder.name), WorkDir(folder)) for folder in (self.top / "db").glob("*"))
 
     def restore_list(self, section: str) -> Path:
         """What pg_restore is told to restore of one section, e.g. ``pre-data.list``."""

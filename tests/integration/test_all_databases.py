@@ -348,8 +348,6 @@ def test_the_same_server_twice(two: Two, pgcopydb: Command, workdir_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--all-databases", "--follow"), "a replication slot decodes one database"),
-        (("--all-databases", "--follow", "--endpos", "0/1"), "a replication slot decodes one database"),
         (("--all-databases", "--endpos", "0/1"), "--endpos says nothing without --follow"),
         (("--all-databases", "--snapshot", "1-2-3"), "a snapshot is one of one database"),
         (("--exclude-database", "a"), "--exclude-database says nothing without --all-databases"),

@@ -18,7 +18,7 @@ import pytest
 from pgcopydb.daemon import supervise
 from pgcopydb.daemon.heartbeat import read_state
 from pgcopydb.daemon.sentinel import Sentinel
-from pgcopydb.daemon.service import Service
+from pgcopydb.daemon.service import Service, Teller
 from pgcopydb.daemon.supervise import Supervisor
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
@@ -141,7 +141,7 @@ def test_a_service_that_is_over_before_it_was_seen_to_receive(
     """At its end position already: a start that succeeded."""
     monkeypatch.setenv("NOTIFY_SOCKET", str(manager.path))
     source = Endpoint(ConnInfo.parse(Side.SOURCE, pair.source.dsn), "over")
-    with Service(source, WorkDir(workdir_path), ["receive"], Stop()).running():
+    with Teller(Stop(), {"": Service(source, WorkDir(workdir_path), ["receive"])}).running():
         pass
     wait_until(lambda: "STOPPING=1" in manager.told(), 10, "the last word")
     assert manager.states() == ["READY=1", "STOPPING=1"]

@@ -15,7 +15,6 @@ from pgcopydb.daemon.service import Service
 from pgcopydb.postgres import liveness
 from pgcopydb.postgres.connect import Endpoint
 from pgcopydb.postgres.conninfo import ConnInfo, Side
-from pgcopydb.runtime.stop import Stop
 from pgcopydb.runtime.workdir import WorkDir
 from tests.fix_command import Command
 from tests.fix_servers import Database, DbPair, Servers
@@ -89,8 +88,8 @@ def test_a_session_that_was_forgotten_on_the_way(
     monkeypatch.setattr("pgcopydb.daemon.service._SLOT_SECONDS", 0.2)
     with Proxy(pair.source.dsn) as proxy:
         source = Endpoint(ConnInfo.parse(Side.SOURCE, proxy.dsn), "watch")
-        service = Service(source, WorkDir(workdir_path), (), Stop())
-        with service.running():
+        service = Service(source, WorkDir(workdir_path), ())
+        with service.watched():
             wait_until(lambda: service.health is not None, 30, "a look at the slot")
             proxy.lose("server")
             pair.source.execute("SELECT pg_drop_replication_slot('pgcopydb')")

@@ -12,7 +12,7 @@ from pgcopydb.daemon import heartbeat
 from pgcopydb.daemon.disk import disk_use
 from pgcopydb.daemon.heartbeat import Heartbeat, Phase, StageState, clock, heartbeat_of, read_state, told_how_it_ends
 from pgcopydb.daemon.sentinel import SentinelRow
-from pgcopydb.daemon.service import MOVING_SECONDS, all_move, describe
+from pgcopydb.daemon.service import MOVING_SECONDS, all_move, describe, described
 from pgcopydb.daemon.slot_health import SlotHealth, with_rate, worry_about
 from pgcopydb.daemon.status import StageStatus, lag_seconds, seconds_to_endpos, stage_status
 from pgcopydb.postgres.lsn import Lsn
@@ -274,3 +274,10 @@ def test_what_files_take(workdir: WorkDir) -> None:
     use = disk_use(workdir.changes)
     assert (use.json, use.sql) == (15, 3)
     assert 0 < use.free <= use.total
+
+
+def test_one_line_of_several_migrations() -> None:
+    assert described({"": "received 0/2000"}, 1) == "received 0/2000"
+    assert described({}, 3) == described({"shop": "x"}, None) == "starting"
+    assert described({"shop": "one", "crm": "other"}, 3) == "2 of 3 databases | shop: one | crm: other"
+    assert len(described({str(number): "x" * 90 for number in range(99)}, 99).encode()) < 4000
