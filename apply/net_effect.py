@@ -10,12 +10,27 @@ to do when a statement is refused, for a value that is unique may be in two rows
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeVar
+from typing import Final
 
-from pgcopydb.apply.sql_lines import IDENT, expected_rows, table_of
+from pgcopydb.apply.line_forms import (
+    DELETE_HEAD_END,
+    INSERT_HEAD_END,
+    Delete,
+    Insert,
+    Update,
+    Values,
+    delete_form,
+    find_literals,
+    find_values,
+    in_rows,
+    insert_form,
+    known,
+    split_literals,
+    update_form,
+)
+from pgcopydb.apply.sql_lines import expected_rows, table_of
 
 _WINDOW_BYTES: Final = 4 << 20
 """Of lines that are looked at together."""
@@ -23,74 +38,9 @@ _STATEMENT_ROWS: Final = 1000
 _STATEMENT_BYTES: Final = 1 << 17
 _LONGEST_LINE: Final = 1 << 16
 """A longer one holds large values or many rows already: it gains nothing."""
-_SHAPES: Final = 4096
-
-_LITERAL: Final = rb"E?'[^'\\]*(?:(?:''|\\.)[^'\\]*)*'"
-_ROWS: Final = rb"(?P<rows>(?:ONLY )?(?P<table>" + IDENT + rb"\." + IDENT + rb"))"
-_ASSIGNED: Final = IDENT + rb" = (?:''|NULL)"
-_EQUAL: Final = IDENT + rb" = ''"
-
-_split_any = re.compile(rb"(" + _LITERAL + rb")", re.DOTALL).split
-_find_literals = re.compile(_LITERAL, re.DOTALL).findall
-_find_values = re.compile(_LITERAL + rb"|NULL", re.DOTALL).findall
-_find_names = re.compile(IDENT).findall
-_find_assigned = re.compile(rb"(" + IDENT + rb") = (''|NULL)").findall
-_match_update = re.compile(
-    rb"UPDATE " + _ROWS + rb" SET (?P<set>" + _ASSIGNED + rb"(?:, " + _ASSIGNED + rb")*)"
-    rb" WHERE (?P<where>" + _EQUAL + rb"(?: AND " + _EQUAL + rb")*);\n"
-).fullmatch
-_INSERT_HEAD_END: Final = b" OVERRIDING SYSTEM VALUE VALUES "
-_match_insert = re.compile(
-    rb"INSERT INTO " + _ROWS + rb" \((?P<names>" + IDENT + rb"(?:, " + IDENT + rb")*)\)"
-).fullmatch
-_DELETE_HEAD_END: Final = b" IN ("
-_match_delete = re.compile(
-    rb"DELETE FROM "
-    + _ROWS
-    + rb" WHERE (?:(?P<one>"
-    + IDENT
-    + rb")|\((?P<names>"
-    + IDENT
-    + rb"(?:, "
-    + IDENT
-    + rb")+)\))"
-).fullmatch
 
 Key = tuple[bytes, ...]
 """The literals of a key."""
-
-
-class _Update(NamedTuple):
-    """The form of an UPDATE. ``nulls``: which of the columns are set to NULL; the others have a literal each."""
-
-    rows: bytes
-    table: bytes
-    columns: tuple[bytes, ...]
-    nulls: tuple[int, ...]
-    keys: tuple[bytes, ...]
-    sets_key: bool
-
-
-class _Insert(NamedTuple):
-    """How an INSERT begins."""
-
-    head: bytes
-    table: bytes
-    columns: tuple[bytes, ...]
-
-
-class _Delete(NamedTuple):
-    """How a DELETE by keys begins."""
-
-    rows: bytes
-    table: bytes
-    keys: tuple[bytes, ...]
-
-
-Values = list[bytes]
-
-F = TypeVar("F")
-H = TypeVar("H", bound=Hashable)
 
 
 @dataclass(slots=True)
@@ -105,10 +55,10 @@ class _Phase:
     keys: tuple[bytes, ...] = ()
     deleted: dict[Key, None] = field(default_factory=dict)
     updated: dict[Key, tuple[tuple[bytes, ...], Values]] = field(default_factory=dict)
-    inserted: dict[Key, tuple[_Insert, Values]] = field(default_factory=dict)
-    pending: list[tuple[_Insert, bytes, int]] = field(default_factory=list)
+    inserted: dict[Key, tuple[Insert, Values]] = field(default_factory=dict)
+    pending: list[tuple[Insert, bytes, int]] = field(default_factory=list)
 
-    def update(self, form: _Update, key: Key, values: Values) -> bool:
+    def update(self, form: Update, key: Key, values: Values) -> bool:
         """False when it cannot be told what the two come to: then it has to follow all that is here."""
         if form.sets_key or not self._told_by(form.rows, form.keys):
             return False
@@ -126,7 +76,7 @@ class _Phase:
             self.updated[key] = (tuple(both), list(both.values()))
         return True
 
-    def delete(self, form: _Delete, keys: Sequence[Key]) -> bool:
+    def delete(self, form: Delete, keys: Sequence[Key]) -> bool:
         """As ``update``."""
         if not self._told_by(form.rows, form.keys):
             return False
@@ -149,12 +99,12 @@ class _Phase:
         return self.keys == keys and (not self.pending or self._look_at_pending())
 
     def _look_at_pending(self) -> bool:
-        found: dict[Key, tuple[_Insert, Values]] = {}
+        found: dict[Key, tuple[Insert, Values]] = {}
         for form, text, count in self.pending:
             if any(name not in form.columns for name in self.keys):
                 return False
             places = [form.columns.index(name) for name in self.keys]
-            rows = _in_rows(text, _find_values(text), len(form.columns), brackets=2)
+            rows = in_rows(text, find_values(text), len(form.columns), brackets=2)
             if rows is None or len(rows) != count:
                 return False
             for values in rows:
@@ -166,7 +116,7 @@ class _Phase:
         self.pending = []
         return True
 
-    def _change_inserted(self, form: _Update, key: Key, values: Values) -> bool:
+    def _change_inserted(self, form: Update, key: Key, values: Values) -> bool:
         insert, row = self.inserted[key]
         if any(name not in insert.columns for name in form.columns):
             return False
@@ -208,7 +158,7 @@ class _Phase:
         return b"UPDATE %s SET %s WHERE %s;\n" % (self.rows, assigned, where)
 
     def _insertions(self) -> Iterator[bytes]:
-        by_form: dict[_Insert, list[tuple[bytes, int]]] = {}
+        by_form: dict[Insert, list[tuple[bytes, int]]] = {}
         for form, values in self.inserted.values():
             by_form.setdefault(form, []).append((b"(%s)" % b", ".join(values), 1))
         for form, text, count in self.pending:
@@ -218,7 +168,7 @@ class _Phase:
                 count = sum(number for _, number in piece)
                 yield b"%s%s%s;%s" % (
                     form.head,
-                    _INSERT_HEAD_END,
+                    INSERT_HEAD_END,
                     b", ".join([text for text, _ in piece]),
                     _end(count),
                 )
@@ -245,9 +195,9 @@ class NetEffect:
     size: int = 0
     changes: int = 0
     _tables: dict[bytes, list[_Phase | bytes]] = field(default_factory=dict)
-    _updates: dict[tuple[bytes, ...], _Update] = field(default_factory=dict)
-    _inserts: dict[bytes, _Insert] = field(default_factory=dict)
-    _deletes: dict[bytes, _Delete] = field(default_factory=dict)
+    _updates: dict[tuple[bytes, ...], Update] = field(default_factory=dict)
+    _inserts: dict[bytes, Insert] = field(default_factory=dict)
+    _deletes: dict[bytes, Delete] = field(default_factory=dict)
 
     def add(self, line: bytes) -> bool:
         """False for one that keeps its place among all: it comes behind what ``take`` gives, and was not added."""
@@ -278,8 +228,8 @@ class NetEffect:
                     yield from phase.statements()
 
     def _add_update(self, line: bytes) -> bool:
-        shape, literals = _split(line)
-        form = _known(self._updates, shape, _update_form)
+        shape, literals = split_literals(line)
+        form = known(self._updates, shape, update_form)
         if form is None or form.table in self.apart:
             return False
         count = len(form.columns) - len(form.nulls)
@@ -297,8 +247,8 @@ class NetEffect:
         return True
 
     def _add_insert(self, line: bytes) -> bool:
-        head, found, rest = line.partition(_INSERT_HEAD_END)
-        form = _known(self._inserts, head, _insert_form) if found else None
+        head, found, rest = line.partition(INSERT_HEAD_END)
+        form = known(self._inserts, head, insert_form) if found else None
         if form is None or form.table in self.apart:
             return False
         count = expected_rows(line)
@@ -307,12 +257,12 @@ class NetEffect:
         return True
 
     def _add_delete(self, line: bytes) -> bool:
-        head, found, rest = line.partition(_DELETE_HEAD_END)
-        form = _known(self._deletes, head, _delete_form) if found else None
+        head, found, rest = line.partition(DELETE_HEAD_END)
+        form = known(self._deletes, head, delete_form) if found else None
         if form is None or form.table in self.apart:
             return False
         text, width = rest[: rest.rindex(b";") - 1], len(form.keys)
-        rows = _in_rows(text, _find_literals(text), width, brackets=2 if width > 1 else 0)
+        rows = in_rows(text, find_literals(text), width, brackets=2 if width > 1 else 0)
         if rows is None:
             return False
         keys = [tuple(row) for row in rows]
@@ -343,58 +293,6 @@ def reduced(lines: Iterable[bytes], net: NetEffect) -> Iterator[bytes]:
             net.changes += max(0, expected_rows(line))
             yield line
     yield from net.take()
-
-
-def _split(line: bytes) -> tuple[tuple[bytes, ...], list[bytes]]:
-    """What is between the literals of a line, and these."""
-    if b"''" in line or b"\\" in line:
-        parts = _split_any(line)
-        return tuple(parts[::2]), parts[1::2]
-    parts = line.split(b"'")
-    return tuple(parts[::2]), [b"'%b'" % part for part in parts[1::2]]
-
-
-def _update_form(shape: tuple[bytes, ...]) -> _Update | None:
-    """None unless it is exactly one that goes by a key. ``shape``: a line without its literals."""
-    match = _match_update(b"''".join(shape))
-    if match is None:
-        return None
-    assigned = _find_assigned(match["set"])
-    keys = [name for name, _ in _find_assigned(match["where"])]
-    literals = sum(value == b"''" for _, value in assigned) + len(keys)
-    if literals != len(shape) - 1:
-        return None  # something in a name looks like a literal
-    columns = tuple(name for name, _ in assigned)
-    nulls = tuple(place for place, (_, value) in enumerate(assigned) if value == b"NULL")
-    return _Update(match["rows"], match["table"], columns, nulls, tuple(keys), not set(keys).isdisjoint(columns))
-
-
-def _insert_form(head: bytes) -> _Insert | None:
-    match = _match_insert(head)
-    return match and _Insert(head, match["table"], tuple(_find_names(match["names"])))
-
-
-def _delete_form(head: bytes) -> _Delete | None:
-    match = _match_delete(head)
-    return match and _Delete(match["rows"], match["table"], tuple(_find_names(match["one"] or match["names"])))
-
-
-def _known(forms: dict[H, F], seen: H, find: Callable[[H], F | None]) -> F | None:
-    """The form of what was seen, which is found once."""
-    form = forms.get(seen)
-    if form is None:
-        form = find(seen)
-        if form is not None and len(forms) < _SHAPES:
-            forms[seen] = form
-    return form
-
-
-def _in_rows(text: bytes, values: Values, width: int, *, brackets: int) -> list[Values] | None:
-    """``values`` of a text by ``width``; None when it is anything else than these, commas, and ``brackets`` a row."""
-    rows = len(values) // width
-    if rows * width != len(values) or len(text) != sum(map(len, values)) + 2 * (len(values) - 1) + brackets * rows:
-        return None
-    return [values[start : start + width] for start in range(0, len(values), width)]
 
 
 def _end(count: int) -> bytes:
