@@ -47,6 +47,9 @@ SERVICE: Final = "receive"
 """Name of the stage's lock in the work directory."""
 
 _IN_USE: Final = "55006"
+_INTERNAL: Final = "XX000"
+_SESSIONS: Final = 12
+"""So many are made, in about half a minute, before an error of the source's own is final."""
 
 
 def stream_options(stream: Stream) -> Mapping[str, str]:
@@ -73,10 +76,11 @@ def receive_stage(
     heart = heartbeat_of(workdir, SERVICE)
     receiver = Receiver(workdir.changes, stream.timeline, stream.segment_size, stream.consistent_point, heart=heart)
     receiver.room = Room(workdir.changes, stream.segment_size, limits)
+    errors = InternalErrors()
     with workdir.lock(SERVICE), told_how_it_ends(heart), stop.on_fast_stop(sentinel.hang_up):
         persist(
             # Read again each time: the source may have come to another timeline.
-            lambda: _receive(source, control, receiver, load_stream(workdir), stop, workdir),
+            lambda: _receive(source, control, receiver, load_stream(workdir), stop, errors, workdir),
             what="receiving changes",
             stop=stop,
             on_retry=heart.retrying,
@@ -118,7 +122,36 @@ def print_stage(source: Endpoint, sentinel: Sentinel, stream: Stream, stop: Stop
     whoever reads the pipe has part of a transaction then."""
     control = SentinelControl(sentinel)
     printer = Printer(Path(), stream.timeline, stream.segment_size, stream.consistent_point, sink=sink)
-    _receive(source, control, printer, stream, stop)
+    _receive(source, control, printer, stream, stop, InternalErrors())
+
+
+@dataclass(slots=True)
+class InternalErrors:
+    """Errors of the source's own while it decodes, one after the other at one place.
+
+    What a walsender makes of a change depends on the catalogs as it has seen them: releases of PostgreSQL have had
+    "could not map filenode … to relation OID" and "could not open relation with OID …" that another session did not
+    meet (commit 272248a0c1 of PostgreSQL; https://github.com/2ndQuadrant/pglogical/issues/347).
+    """
+
+    position: Lsn = field(default_factory=Lsn)
+    count: int = 0
+
+    def judge(self, error: SourceError, position: Lsn) -> SourceError:
+        """The error to be raised. ``position``: everything up to there is received."""
+        if position > self.position:
+            self.position, self.count = position, 0
+        self.count += 1
+        if self.count < _SESSIONS:
+            hint = "An error of the source's own: a new session may not meet it."
+            return SourceError(error.message, hint=hint, kind=Kind.RETRY, sqlstate=error.sqlstate)
+        return SourceError(
+            f"{error.message}; so said {self.count} sessions that began at {position}",
+            hint="The source cannot decode its own WAL: look for the error in release notes of newer minor releases,"
+            " and go on with --resume on one of these. If it stays, begin again with a new slot: `stream cleanup`, and"
+            " then clone with --restart --drop-if-exists.",
+            sqlstate=error.sqlstate,
+        )
 
 
 def _receive(
@@ -127,6 +160,7 @@ def _receive(
     receiver: Receiver,
     stream: Stream,
     stop: Stop,
+    errors: InternalErrors,
     workdir: WorkDir | None = None,
 ) -> None:
     control.open()
@@ -147,6 +181,8 @@ def _receive(
         try:
             receiver.run(session, stream.slot, stream_options(stream), message_reader(stream.plugin), stop, control)
         except SourceError as error:
+            if error.sqlstate == _INTERNAL:
+                raise errors.judge(error, receiver.complete) from error
             if error.sqlstate != _IN_USE:
                 raise
             if workdir is not None:
