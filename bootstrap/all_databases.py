@@ -20,7 +20,7 @@ from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pgcopydb.bootstrap.all_reports import write_summary_of_all
+from pgcopydb.bootstrap.all_reports import opened, write_summary_of_all
 from pgcopydb.bootstrap.beside import ChangesOfAll
 from pgcopydb.bootstrap.budget import Budget, Slots
 from pgcopydb.bootstrap.databases import (
@@ -253,11 +253,10 @@ def _attempt(run: _Run, name: str, made: SourceDatabase | None) -> PgcopydbError
 
 def _is_followed(run: _Run, name: str) -> bool:
     """What is copied waits for no turn: its slot keeps WAL until its changes are applied."""
-    workdir = run.workdir.database(name)
-    if run.changes is None or not workdir.exists():
+    if run.changes is None:
         return False
-    with closing(CatalogStore.read(workdir.catalog)) as store:
-        return store.is_laid_out and store.step_done("summary")
+    with opened(run.workdir.database(name)) as store:
+        return store is not None and store.step_done("summary")
 
 
 def _clone(run: _Run, name: str, made: SourceDatabase | None, stop: Stop, turn: ExitStack) -> None:

@@ -65,7 +65,7 @@ class AllProgress:
     def _read(self, top: CatalogStore, row: dict[str, Any]) -> DatabaseProgress:
         name = row["name"]
         workdir = self._workdir.database(name)
-        with _opened(workdir) as store:
+        with opened(workdir) as store:
             progress = None if store is None else read_progress(store)
             copied = store is not None and store.step_done("summary")
         begun = top.value("SELECT started FROM step WHERE name = ?", (database_step(name),)) is not None
@@ -81,7 +81,7 @@ class AllProgress:
 
 
 @contextmanager
-def _opened(workdir: WorkDir) -> Iterator[CatalogStore | None]:
+def opened(workdir: WorkDir) -> Iterator[CatalogStore | None]:
     """The catalog of one database; none before its tables are laid out."""
     if not workdir.exists():
         yield None
@@ -92,7 +92,7 @@ def _opened(workdir: WorkDir) -> Iterator[CatalogStore | None]:
 
 def _stores(top: CatalogStore, workdir: WorkDir) -> Iterator[tuple[str, CatalogStore]]:
     for row in all_databases(top) or ():
-        with _opened(workdir.database(row["name"])) as store:
+        with opened(workdir.database(row["name"])) as store:
             if store is not None:
                 yield row["name"], store
 

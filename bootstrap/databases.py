@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from pgcopydb.bootstrap.findings import Finding, Severity
@@ -88,7 +88,7 @@ def compared_pairs(
         there = {each.name for each in chosen if is_there(connection, each.name)}
     pairs: list[tuple[str, Endpoint, Endpoint | None]] = []
     for name in sorted(each.name for each in chosen):
-        one, other = (replace(end, info=end.info.of_database(name)) for end in (source, target))
+        one, other = (end.of_database(name) for end in (source, target))
         pairs.append((name, one, other if name in there else None))
     return pairs, findings
 

@@ -133,8 +133,8 @@ def _check_one(
     name = database.name
     if not there.get(name, True):
         return [Finding(Severity.ERROR, Side.TARGET, "database", "stands there and allows no connections")]
-    reader = replace(source, info=source.info.of_database(name))
-    writer = replace(target, info=target.info.of_database(name)) if name in there else target
+    reader = source.of_database(name)
+    writer = target.of_database(name) if name in there else target
     if options.follow is not None:
         options = replace(options, follow=options.follow.of_database(name))
     try:

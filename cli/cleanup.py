@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
 
 import orjson
 import typer
@@ -30,9 +29,8 @@ def _ends(infos: tuple[ConnInfo, ConnInfo], database: str, workdir: WorkDir) -> 
         return source, target
     with target.connect("cleanup") as connection, server_errors(Side.TARGET, "looking which databases it has"):
         if not is_there(connection, database):
-            return replace(source, info=source.info.of_database(database)), None
-    one, other = (replace(end, info=end.info.of_database(database)) for end in (source, target))
-    return one, other
+            return source.of_database(database), None
+    return source.of_database(database), target.of_database(database)
 
 
 def cleanup(

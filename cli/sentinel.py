@@ -13,7 +13,7 @@ import typer
 from pgcopydb.cli import options as o
 from pgcopydb.cli.given import begin_logging, server, workdir_of
 from pgcopydb.cli.groups import command_group
-from pgcopydb.cli.several import databases_of, each_of, there
+from pgcopydb.cli.several import each_of
 from pgcopydb.cli.values import lsn_option
 from pgcopydb.daemon.heartbeat import read_state
 from pgcopydb.daemon.sentinel import Sentinel, SentinelRow
@@ -47,29 +47,33 @@ class _Opened:
     workdir: WorkDir
 
 
-def _opened(source: str | None, target: str | None, directory: o.Directory) -> list[_Opened]:
+def _opened(source: str | None, target: str | None, directory: o.Directory, *, every: bool = False) -> list[_Opened]:
     """The sentinels of a work directory: one, or that of each database that is followed.
 
-    Raises ``StateError`` when a run of all databases has none yet.
+    Raises ``StateError`` when a run of all databases has none yet; with ``every`` also when some have none, which would
+    not hear of what is set now.
     """
-    one, other = server(Side.SOURCE, source), ConnInfo.parse(Side.TARGET, target) if target else None
+    one = Endpoint(server(Side.SOURCE, source), secrets.token_hex(4))
+    other = Endpoint(ConnInfo.parse(Side.TARGET, target), secrets.token_hex(4)) if target else None
     top = workdir_of(directory)
-    found = [
-        _open(one, other, database, workdir)
-        for database, workdir in each_of(top)
-        if not database or find_stream(workdir) is not None
-    ]
-    if not found:
+    each = each_of(top)
+    late = [database for database, workdir in each if database and find_stream(workdir) is None]
+    if len(late) == len(each):
         raise StateError(
             f"no database of {top.top} is followed yet", hint="`pgcopydb list progress` shows how far it is."
         )
-    return found
+    if every and late:
+        raise StateError(
+            f"{len(late)} databases are not followed yet: {', '.join(late)}",
+            hint="Wait until the copy of each has begun (`pgcopydb status`), or name the --dir of one database.",
+        )
+    return [_open(one, other, database, workdir) for database, workdir in each if database not in late]
 
 
-def _open(one: ConnInfo, other: ConnInfo | None, database: str, workdir: WorkDir) -> _Opened:
+def _open(source: Endpoint, target: Endpoint | None, database: str, workdir: WorkDir) -> _Opened:
     """Wherever the work directory says that it is: on the source unless that is a standby."""
-    source = Endpoint(there(one, database), secrets.token_hex(4))
-    target = Endpoint(there(other, database), secrets.token_hex(4)) if other is not None else None
+    if database:
+        source, target = source.of_database(database), target and target.of_database(database)
     stream = find_stream(workdir)
     if stream is not None:
         return _Opened(database, sentinel_of(stream, source, target), source, workdir)
@@ -88,19 +92,6 @@ def _the_one(source: str | None, target: str | None, directory: o.Directory) -> 
             hint=f"Name that of one with --dir: {opened[0].workdir.top}",
         )
     return opened[0].sentinel
-
-
-def _all_of_them(source: str | None, target: str | None, directory: o.Directory) -> list[_Opened]:
-    """Raises ``StateError`` when a database is not followed yet: it would not hear of what is set now."""
-    opened = _opened(source, target, directory)
-    names = {each.database for each in opened}
-    late = [name for name in databases_of(workdir_of(directory)) if name not in names]
-    if late:
-        raise StateError(
-            f"{len(late)} databases are not followed yet: {', '.join(late)}",
-            hint="Wait until the copy of each has begun (`pgcopydb status`), or name the --dir of one database.",
-        )
-    return opened
 
 
 def setup(
@@ -215,7 +206,7 @@ def set_endpos(
     begin_logging(verbose, notice, debug, trace, quiet)
     if (endpos is None) != current:
         raise UsageError("give either an LSN or --current", hint="--current takes the source's position of now.")
-    opened = _all_of_them(source, target, directory)
+    opened = _opened(source, target, directory, every=True)
     # One position for all databases: the WAL is the server's.
     position = endpos if endpos is not None else _current(opened[0].source)
     for each in opened:
@@ -240,7 +231,7 @@ def set_apply(
 ) -> None:
     """Let changes be applied: the copy is complete."""
     begin_logging(verbose, notice, debug, trace, quiet)
-    for each in _all_of_them(source, target, directory):
+    for each in _opened(source, target, directory, every=True):
         each.sentinel.set_apply(apply=True)
 
 
@@ -256,7 +247,7 @@ def set_prefetch(
 ) -> None:
     """Only receive and transform from now on; nothing is applied until `set apply`."""
     begin_logging(verbose, notice, debug, trace, quiet)
-    for each in _all_of_them(source, target, directory):
+    for each in _opened(source, target, directory, every=True):
         each.sentinel.set_apply(apply=False)
 
 

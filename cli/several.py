@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
+from pgcopydb.bootstrap.all_reports import opened
 from pgcopydb.bootstrap.run_state import all_databases
-from pgcopydb.bootstrap.store import CatalogStore
-from pgcopydb.postgres.conninfo import ConnInfo
 from pgcopydb.runtime.workdir import WorkDir
 
 
 def databases_of(workdir: WorkDir) -> list[str]:
     """Of a run of all databases, in their order; none of any other."""
-    if not workdir.exists():
-        return []
-    with closing(CatalogStore.read(workdir.catalog)) as store:
-        return [row["name"] for row in all_databases(store) or ()] if store.is_laid_out else []
+    with opened(workdir) as store:
+        return [] if store is None else [row["name"] for row in all_databases(store) or ()]
 
 
 def each_of(workdir: WorkDir) -> list[tuple[str, WorkDir]]:
     """Each database with its work directory; the one that was given, and no name, of a run of one."""
     names = databases_of(workdir)
     return [(name, workdir.database(name)) for name in names] if names else [("", workdir)]
-
-
-def there(info: ConnInfo, database: str) -> ConnInfo:
-    """A database of a server; the one that the connection string names where that alone says it."""
-    return info.of_database(database) if database else info

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import RenderableType
@@ -83,7 +83,7 @@ class OfAll:
     def __post_init__(self) -> None:
         self._progress = AllProgress(self.workdir)
         for name in self.databases:
-            source, target = (_in_database(end, name) for end in (self.source, self.target))
+            source, target = (end and end.of_database(name) for end in (self.source, self.target))
             self._lookers[name] = OfOne(self.workdir.database(name), source, target)
 
     def look(self) -> PictureOfAll:
@@ -95,7 +95,3 @@ class OfAll:
         looker = self._lookers[name]
         is_there = find_stream(looker.workdir) is not None or is_being_made(looker.workdir)
         return looker.look() if is_there else None
-
-
-def _in_database(endpoint: Endpoint | None, name: str) -> Endpoint | None:
-    return None if endpoint is None else replace(endpoint, info=endpoint.info.of_database(name))

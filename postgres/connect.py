@@ -14,7 +14,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, TypeVar
 
 import psycopg
@@ -99,6 +99,10 @@ class Endpoint:
     @property
     def side(self) -> Side:
         return self.info.side
+
+    def of_database(self, name: str) -> Endpoint:
+        """The same server and the same mark, another database of it."""
+        return replace(self, info=self.info.of_database(name))
 
     def title(self, role: str) -> str:
         """``application_name`` of a session: process, role and run, so that leftovers can be told from strangers."""

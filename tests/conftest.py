@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.fix_servers", "tests.fix_command", "tests.fix_matrix"]
+pytest_plugins = ["tests.fix_servers", "tests.fix_command", "tests.fix_matrix", "tests.fix_all_databases"]

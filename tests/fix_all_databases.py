@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from demo.clusters import Cluster
 from pgcopydb.runtime.workdir import WorkDir
@@ -109,7 +109,7 @@ def on(cluster: Cluster) -> list[str]:
     ]
 
 
-@contextmanager
+@pytest.fixture(scope="module")
 def clusters_of_all() -> Iterator[tuple[Cluster, Cluster]]:
     """A source with some databases, and an empty target."""
     with Cluster.of_major(15) as source, Cluster.of_major(17) as target:
@@ -123,10 +123,10 @@ def clusters_of_all() -> Iterator[tuple[Cluster, Cluster]]:
         yield source, target
 
 
-@contextmanager
-def run_of(clusters: tuple[Cluster, Cluster], pgcopydb: Command, workdir_path: Path) -> Iterator[Run]:
+@pytest.fixture
+def run_of_all(clusters_of_all: tuple[Cluster, Cluster], pgcopydb: Command, workdir_path: Path) -> Iterator[Run]:
     """Afterwards both servers are as they were."""
-    source, target = clusters
+    source, target = clusters_of_all
     run = Run(source, target, pgcopydb, workdir_path)
     yield run
     pgcopydb.close()
